@@ -1,0 +1,186 @@
+"""Every error YADTQ raises, in one tree: catch `YadtqError` for all, or a branch.
+
+    YadtqError
+    ├── ConfigError              a setting, task definition or topic is wrong: mend it, a retry won't help
+    │   ├── UnknownTask            no task of that name in the registry
+    │   └── TopicMismatch          the cluster's topics contradict what YADTQ needs
+    ├── SubmitError              a submit did not (surely) happen
+    │   ├── InvalidArguments       the arguments don't fit the task's signature; nothing was sent
+    │   ├── PayloadTooLarge        the encoded task is over the limit; nothing was sent
+    │   ├── SubmitOverloaded       too many submits are waiting; nothing was sent
+    │   └── SubmitUncertain        the deadline passed before an acknowledgement; submit the same id again
+    ├── ResultError              a result could not be had
+    │   ├── TaskFailed             the task ended FAILED; carries its error
+    │   ├── TaskCancelled          the task ended CANCELLED
+    │   ├── TaskNotFound           Redis knows nothing of this id (never submitted, or expired)
+    │   └── ResultLost             Redis lost its data while the result was awaited
+    ├── EnvelopeError            a record is not a task: undecodable, wrong version, wrong field
+    ├── BrokerUnavailable        Kafka did not answer in time
+    └── StoreUnavailable         Redis did not answer in time
+
+Control flow for task authors, raised inside a task: `Retry(delay=...)` and `Discard(reason)`.
+Messages are one line and say what to do.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BrokerUnavailable",
+    "ConfigError",
+    "Discard",
+    "EnvelopeError",
+    "InvalidArguments",
+    "PayloadTooLarge",
+    "ResultError",
+    "ResultLost",
+    "ResultTooLarge",
+    "Retry",
+    "StoreUnavailable",
+    "SubmitError",
+    "SubmitOverloaded",
+    "SubmitUncertain",
+    "TaskCancelled",
+    "TaskFailed",
+    "TaskNotFound",
+    "TaskTimeout",
+    "TopicMismatch",
+    "UnknownTask",
+    "YadtqError",
+]
+
+
+class YadtqError(Exception):
+    """Root of everything YADTQ raises."""
+
+
+class ConfigError(YadtqError):
+    """A setting or a definition is wrong; trying again will not help."""
+
+
+class UnknownTask(ConfigError):
+    """No task of this name is registered."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        self.name = name
+        listed = ", ".join(sorted(known)) or "none"
+        super().__init__(f"unknown task {name!r}: this app has {listed}; import the module that defines it")
+
+
+class TopicMismatch(ConfigError):
+    """A topic exists, but not as YADTQ needs it; the message names the topic and the difference."""
+
+
+class SubmitError(YadtqError):
+    """A submit did not, or did not surely, happen."""
+
+
+class InvalidArguments(SubmitError):
+    """The arguments do not fit the task's signature. Nothing was sent."""
+
+    def __init__(self, task: str, problem: str) -> None:
+        self.task = task
+        super().__init__(f"invalid arguments for task {task!r}: {problem}")
+
+
+class PayloadTooLarge(SubmitError):
+    """The encoded task is larger than `max_task_bytes`. Nothing was sent."""
+
+    def __init__(self, task: str, size: int, limit: int) -> None:
+        self.task, self.size, self.limit = task, size, limit
+        super().__init__(
+            f"task {task!r} is {size} bytes encoded, the limit is {limit}: pass a reference to the data, "
+            "or raise max_task_bytes here and max.message.bytes on the topic"
+        )
+
+
+class SubmitOverloaded(SubmitError):
+    """`max_pending_submits` submits are waiting already, and none finished within the deadline. Nothing was sent."""
+
+
+class SubmitUncertain(SubmitError):
+    """The deadline passed before Kafka acknowledged: the task may or may not be queued.
+
+    `task_ids` are the ids in doubt. Submitting again with the same id is always safe: it never runs a task twice.
+    """
+
+    def __init__(self, task_ids: list[str], deadline_s: float, reason: str) -> None:
+        self.task_ids = task_ids
+        self.task_id = task_ids[0]
+        more = f" and {len(task_ids) - 1} more" if len(task_ids) > 1 else ""
+        super().__init__(
+            f"no acknowledgement for task {self.task_id}{more} within {deadline_s:g} s ({reason}): "
+            "submit again with the same id, which never runs it twice"
+        )
+
+
+class ResultError(YadtqError):
+    """A result could not be had."""
+
+
+class TaskFailed(ResultError):
+    """The task ended FAILED. Attributes say what the last attempt raised."""
+
+    def __init__(self, task_id: str, error_type: str, message: str, traceback: str = "", attempt: int = 0) -> None:
+        self.task_id, self.error_type, self.message = task_id, error_type, message
+        self.traceback, self.attempt = traceback, attempt
+        super().__init__(f"task {task_id} failed on attempt {attempt}: {error_type}: {message}")
+
+    def __reduce__(self) -> tuple[type[TaskFailed], tuple[str, str, str, str, int]]:
+        return type(self), (self.task_id, self.error_type, self.message, self.traceback, self.attempt)
+
+
+class TaskCancelled(ResultError):
+    """The task ended CANCELLED."""
+
+
+class TaskNotFound(ResultError):
+    """Redis knows nothing of this id: never submitted, or its result has expired."""
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        super().__init__(f"nothing is known of task {task_id}: never submitted to this app, or its result has expired")
+
+
+class ResultLost(ResultError):
+    """Redis lost its data while this result was awaited, and the task will not be run again: its result is gone."""
+
+    def __init__(self, task_id: str) -> None:
+        self.task_id = task_id
+        super().__init__(
+            f"the result of task {task_id} was lost with Redis's data: submit it again under a new id if you need it"
+        )
+
+
+class EnvelopeError(YadtqError):
+    """A record's bytes are not a task. The message says which field, and goes to the dead-letter topic with them."""
+
+
+class BrokerUnavailable(YadtqError):
+    """Kafka did not answer within the deadline."""
+
+
+class StoreUnavailable(YadtqError):
+    """Redis did not answer within the deadline, or refused writes (out of memory, read-only, loading)."""
+
+
+class TaskTimeout(YadtqError):
+    """Stored as the error of a task whose `timeout` ran out."""
+
+
+class ResultTooLarge(YadtqError):
+    """Stored as the error of a task whose encoded result is over `max_result_bytes`."""
+
+
+class Retry(YadtqError):
+    """Raise inside a task to be run again, whatever `retries` says of other errors.
+
+    delay: seconds until the next attempt; None takes the task's back-off. Counts against `retries`.
+    """
+
+    def __init__(self, reason: str = "retry asked for", *, delay: float | None = None) -> None:
+        self.delay = delay
+        super().__init__(reason)
+
+
+class Discard(YadtqError):
+    """Raise inside a task to fail it at once, with no further attempt."""

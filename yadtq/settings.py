@@ -1,0 +1,152 @@
+"""Everything that can be set, with its default, its unit and its bounds; the only reader of the environment.
+
+A setting comes from a keyword, else from `YADTQ_<NAME>` (worker settings from `YADTQ_WORKER_<NAME>`, supervisor settings
+from `YADTQ_SUPERVISOR_<NAME>`), else from the default here. Unknown `YADTQ_*` variables are an error: a misspelt setting
+that is silently ignored is found out in production.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import Any, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from yadtq.errors import ConfigError
+
+__all__ = ["Settings", "SupervisorSettings", "WorkerSettings"]
+
+#: Variables with our prefix that other parts read: tests, and the supervisor's words to its own children.
+_FOREIGN = ("YADTQ_TEST_", "YADTQ_SLOT", "YADTQ_PIPE")
+
+
+class _Base(BaseSettings):
+    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def load(cls, **given: Any) -> Self:
+        """Build from keywords (None means: not given), environment and defaults. Raises a one-line `ConfigError`."""
+        _refuse_unknown_variables()
+        try:
+            return cls(**{name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            prefix = str(cls.model_config.get("env_prefix", ""))
+            problems = []
+            for problem in error.errors():
+                name = ".".join(str(part) for part in problem["loc"])
+                where = f"{name} ({prefix}{name.upper()})" if name else "settings"
+                problems.append(f"{where}: {problem['msg']}, got {problem['input']!r}" if name else problem["msg"])
+            raise ConfigError("; ".join(problems)) from None
+
+
+class Settings(_Base):
+    """What clients and workers share."""
+
+    model_config = SettingsConfigDict(env_prefix="YADTQ_", frozen=True, extra="forbid")
+
+    kafka: str = Field("localhost:9092", description="bootstrap servers, host:port separated by commas")
+    redis: str = Field("redis://localhost:6379/0", description="redis://, rediss:// or unix:// URL")
+
+    num_partitions: int = Field(4, ge=1, le=10_000, description="least partitions of a task topic; never shrinks one")
+    replication_factor: int | None = Field(None, ge=1, description="of new topics; none: 3, or all brokers if fewer")
+
+    connect_timeout_s: float = Field(10.0, gt=0, description="first contact with Kafka or Redis")
+    submit_timeout_s: float = Field(15.0, gt=0, description="until a submit is acknowledged")
+    redis_timeout_s: float = Field(5.0, gt=0, description="one round trip to Redis")
+    kafka_request_timeout_s: float = Field(12.0, gt=0, description="one round trip to Kafka")
+
+    result_ttl_s: int = Field(86_400, ge=60, description="how long a final state and result are kept")
+    queued_ttl_s: int = Field(7 * 86_400, ge=60, description="how long the state of an unfinished task is kept")
+
+    max_task_bytes: int = Field(1_000_000, ge=1_000, description="encoded task; Kafka's own default limit is 1,048,588")
+    max_result_bytes: int = Field(8_000_000, ge=100, description="encoded result")
+    compress_over_bytes: int = Field(4_096, ge=64, description="results over this are deflated")
+    max_pending_submits: int = Field(20_000, ge=1, description="submits waiting at once in one client")
+
+    lease_s: float = Field(7.0, ge=1, description="a worker that is not heard of for so long loses its tasks")
+    heartbeat_s: float = Field(1.0, gt=0, description="between heartbeats and lease renewals")
+    session_timeout_s: float = Field(
+        7.0, ge=1, description="Kafka's own limit for a silent worker; its default least is 6"
+    )
+
+    @field_validator("kafka")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        for address in value.split(","):
+            host, colon, port = address.strip().rpartition(":")
+            if not (host and colon and port.isdigit() and 0 < int(port) < 65_536):
+                raise ValueError(f"expected host:port, or several separated by commas; {address!r} is neither")
+        return value
+
+    @field_validator("redis")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        if not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("expected a URL like redis://host:6379/0")
+        return value
+
+    @model_validator(mode="after")
+    def _lease_outlives_heartbeats(self) -> Self:
+        if self.lease_s < 3 * self.heartbeat_s:
+            raise ValueError(
+                f"lease_s ({self.lease_s:g}) must be at least three times heartbeat_s ({self.heartbeat_s:g}): "
+                "a lease has to survive two lost heartbeats"
+            )
+        return self
+
+
+class WorkerSettings(_Base):
+    """One worker process."""
+
+    model_config = SettingsConfigDict(env_prefix="YADTQ_WORKER_", frozen=True, extra="forbid")
+
+    concurrency: int = Field(100, ge=1, le=100_000, description="tasks running at once")
+    threads: int = Field(32, ge=1, le=1_000, description="sync tasks running at once")
+    queues: tuple[str, ...] = Field(("default",), min_length=1)
+
+    window: int = Field(4_000, ge=10, description="records received and not finished, at most")
+    span: int = Field(20_000, ge=10, description="offsets from the watermark to the newest record of a partition")
+    straggler_age_s: float = Field(3_600.0, gt=0, description="a record held longer is moved to the partition's tail")
+    commit_interval_s: float = Field(0.5, gt=0)
+    truncate_interval_s: float = Field(300.0, gt=0, description="between truncations behind the watermark; see groups")
+    other_groups: tuple[str, ...] = Field((), description="consumer groups that must also have read what is truncated")
+
+    grace_s: float = Field(30.0, ge=0, description="for running tasks after SIGTERM")
+    unknown_task_window_s: float = Field(30.0, ge=0, description="unknown task names wait so long for a deploy")
+    crash_limit: int = Field(4, ge=1, description="attempts ended by a crash before the dead-letter topic")
+    block_limit_s: float = Field(60.0, gt=0, description="a loop blocked for longer ends its process (exit status 70)")
+
+    @field_validator("queues", "other_groups", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+class SupervisorSettings(_Base):
+    """One supervisor process and its worker slots."""
+
+    model_config = SettingsConfigDict(env_prefix="YADTQ_SUPERVISOR_", frozen=True, extra="forbid")
+
+    workers: int = Field(2, ge=0, le=1_000)
+    backoff_s: float = Field(0.5, ge=0, description="before a respawn that follows another crash; the first is at once")
+    backoff_cap_s: float = Field(30.0, ge=0)
+    crash_budget: int = Field(10, ge=1, description="crashes of one slot within crash_window_s before it is given up")
+    crash_window_s: float = Field(120.0, gt=0)
+    start_timeout_s: float = Field(30.0, gt=0, description="until a new worker's first heartbeat")
+    silence_s: float = Field(15.0, gt=0, description="a worker silent on pipe and topic for so long is killed")
+    grace_s: float = Field(35.0, ge=0, description="for workers to drain before they are killed; above theirs")
+
+
+def _refuse_unknown_variables() -> None:
+    known = {
+        f"{model.model_config['env_prefix']}{name}".upper()
+        for model in (Settings, WorkerSettings, SupervisorSettings)
+        for name in model.model_fields
+    }
+    for variable in os.environ:
+        if variable.startswith("YADTQ_") and variable not in known and not variable.startswith(_FOREIGN):
+            close = difflib.get_close_matches(variable, known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ConfigError(f"unknown environment variable {variable}{hint}")
