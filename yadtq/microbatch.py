@@ -1,8 +1,8 @@
 """Calls that meet become one: the whole of D9 in one class.
 
-Items given to `MicroBatch` while nothing is under way leave together at the end of this event-loop tick; items given while a
-call is under way wait for its answer and then leave together, as TCP's Nagle algorithm does with small segments (RFC 896).
-So an idle system has no added latency, and a busy one makes batches as large as its load asks for.
+Items given to `MicroBatch` while nothing is under way leave together at the end of this event-loop tick; items given
+while a call is under way wait for its answer and then leave together, as TCP's Nagle algorithm does with small segments
+(RFC 896). So an idle system has no added latency, and a busy one makes batches as large as its load asks for.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Everything that can be set, with its default, its unit and its bounds; the only reader of the environment.
 
-A setting comes from a keyword, else from `YADTQ_<NAME>` (worker settings from `YADTQ_WORKER_<NAME>`, supervisor settings
-from `YADTQ_SUPERVISOR_<NAME>`), else from the default here. Unknown `YADTQ_*` variables are an error: a misspelt setting
-that is silently ignored is found out in production.
+A setting comes from a keyword, else from `YADTQ_<NAME>` (worker settings from `YADTQ_WORKER_<NAME>`, supervisor
+settings from `YADTQ_SUPERVISOR_<NAME>`), else from the default here. Unknown `YADTQ_*` variables are an error: a
+misspelt setting that is silently ignored is found out in production.
 """
 
 from __future__ import annotations
@@ -67,9 +67,7 @@ class Settings(_Base):
 
     lease_s: float = Field(7.0, ge=1, description="a worker that is not heard of for so long loses its tasks")
     heartbeat_s: float = Field(1.0, gt=0, description="between heartbeats and lease renewals")
-    session_timeout_s: float = Field(
-        7.0, ge=1, description="Kafka's own limit for a silent worker; its default least is 6"
-    )
+    session_timeout_s: float = Field(7.0, ge=1, description="Kafka's limit for a silent worker; brokers allow >= 6")
 
     @field_validator("kafka")
     @classmethod

@@ -1,0 +1,161 @@
+"""Topics of an app: their names, and bringing the cluster to what they must be.
+
+Task topics keep records until YADTQ itself truncates them behind the committed watermark (D2): with a time limit, a
+backlog older than the limit would vanish unseen. A task topic that has one is refused, not mended: somebody set it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from yadtq.errors import BrokerUnavailable, ConfigError, TopicMismatch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from yadtq.settings import Settings
+
+__all__ = ["TopicNames", "connection_options", "provision"]
+
+log = logging.getLogger("yadtq.broker")
+
+#: What Kafka allows in a topic name.
+_LEGAL = re.compile(r"[A-Za-z0-9._-]{1,200}")
+_FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+_HEARTBEATS = {"cleanup.policy": "compact,delete", "retention.ms": "3600000", "segment.ms": "600000"}
+
+
+@dataclass(frozen=True, slots=True)
+class TopicNames:
+    """Names of one app's topics and of its consumer group."""
+
+    app: str
+
+    def __post_init__(self) -> None:
+        if not _LEGAL.fullmatch(self.app):
+            raise ConfigError(f"app name {self.app!r}: use letters, digits, '.', '_' and '-' only, 200 at most")
+
+    @property
+    def group(self) -> str:
+        return f"yadtq.{self.app}"
+
+    @property
+    def heartbeats(self) -> str:
+        return f"yadtq.{self.app}.heartbeats"
+
+    @property
+    def dead(self) -> str:
+        return f"yadtq.{self.app}.dead"
+
+    def tasks(self, queue: str) -> str:
+        if not _LEGAL.fullmatch(queue):
+            raise ConfigError(f"queue name {queue!r}: use letters, digits, '.', '_' and '-' only, 200 at most")
+        return f"yadtq.{self.app}.tasks.{queue}"
+
+
+def connection_options(settings: Settings) -> dict[str, Any]:
+    """Keywords that every aiokafka client takes."""
+    return {
+        "bootstrap_servers": settings.kafka,
+        "request_timeout_ms": int(settings.kafka_request_timeout_s * 1000),
+        "metadata_max_age_ms": 30_000,
+        "retry_backoff_ms": 100,
+    }
+
+
+async def provision(
+    settings: Settings, names: TopicNames, queues: Iterable[str], partitions: int | None = None
+) -> None:
+    """Create what is missing, grow what is too small, refuse what would lose tasks. Idempotent; never shrinks.
+
+    partitions: least number for the task topics; None: `settings.num_partitions` for new ones, others are left as they
+    are. Raises `BrokerUnavailable` after `connect_timeout_s`, `TopicMismatch` with the topic and the difference.
+    """
+    admin = AIOKafkaAdminClient(**connection_options(settings))
+    try:
+        async with asyncio.timeout(settings.connect_timeout_s):
+            await admin.start()
+            await _provision(admin, settings, names, list(queues), partitions)
+    except TimeoutError:
+        raise BrokerUnavailable(_unreachable(settings, f"no answer within {settings.connect_timeout_s:g} s")) from None
+    except KafkaError as error:
+        raise BrokerUnavailable(_unreachable(settings, str(error) or type(error).__name__)) from error
+    finally:
+        await admin.close()
+
+
+def _unreachable(settings: Settings, reason: str) -> str:
+    return f"Kafka at {settings.kafka}: {reason}; is it running, and is YADTQ_KAFKA right?"
+
+
+async def _provision(
+    admin: AIOKafkaAdminClient, settings: Settings, names: TopicNames, queues: list[str], partitions: int | None
+) -> None:
+    task_topics = [names.tasks(queue) for queue in queues]
+    wanted = dict.fromkeys(task_topics, (partitions or settings.num_partitions, _FOREVER))
+    wanted[names.heartbeats] = (1, _HEARTBEATS)
+    wanted[names.dead] = (1, _FOREVER)
+    existing = {
+        topic["topic"]: len(topic["partitions"])
+        for topic in await admin.describe_topics(list(wanted))
+        if topic["error_code"] == 0
+    }
+    missing = wanted.keys() - existing.keys()
+    if missing:
+        brokers = len((await admin.describe_cluster())["brokers"])
+        replicas = settings.replication_factor or min(3, brokers)
+        await _create(admin, {topic: wanted[topic] for topic in missing}, replicas)
+    if partitions is not None:
+        small = {topic: count for topic, count in existing.items() if topic in task_topics and count < partitions}
+        if small:
+            await _grow(admin, small, partitions)
+    await _refuse_retention(admin, [topic for topic in task_topics if topic in existing])
+
+
+async def _create(admin: AIOKafkaAdminClient, topics: dict[str, tuple[int, dict[str, str]]], replicas: int) -> None:
+    response = await admin.create_topics(
+        [NewTopic(topic, count, replicas, topic_configs=configs) for topic, (count, configs) in topics.items()]
+    )
+    for topic, code, message in response.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:  # another process was faster: fine
+            raise TopicMismatch(f"topic {topic} can't be created: {message or error.__name__}")
+        log.info("created topic %s", topic)
+
+
+async def _grow(admin: AIOKafkaAdminClient, topics: dict[str, int], partitions: int) -> None:
+    response = await admin.create_partitions({topic: NewPartitions(partitions) for topic in topics})
+    for topic, code, message in response.topic_errors:
+        if code:
+            raise TopicMismatch(
+                f"topic {topic} has {topics[topic]} partitions and can't grow to {partitions}: "
+                f"{message or for_code(code).__name__}"
+            )
+        log.info("grew topic %s from %d to %d partitions", topic, topics[topic], partitions)
+
+
+async def _refuse_retention(admin: AIOKafkaAdminClient, topics: list[str]) -> None:
+    if not topics:
+        return
+    responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics])
+    for response in responses:
+        for _code, _message, _type, topic, entries in response.resources:
+            values = {entry[0]: entry[1] for entry in entries}
+            wrong = [
+                f"{key}={values[key]} (must be {value})"
+                for key, value in _FOREVER.items()
+                if values.get(key, value) != value
+            ]
+            if wrong:
+                raise TopicMismatch(
+                    f"topic {topic} would lose tasks: {', '.join(wrong)}; mend it with kafka-configs.sh --alter, "
+                    "or use another app or queue name"
+                )

@@ -1,0 +1,39 @@
+"""The whole key schema of Redis.
+
+Every key of an app carries the same hash tag, `{app}`, so any set of them may meet in one script and a batch of a
+thousand tasks is one call (docs/decisions/0002-one-hash-slot-per-app.md).
+
+| key                      | type   | what                                                        | lives            |
+| ------------------------ | ------ | ----------------------------------------------------------- | ---------------- |
+| yadtq:{app}:t:<id>       | hash   | one task, fields below                                      | queued/result ttl |
+| yadtq:{app}:r:<id>:<n>   | string | a large result of the attempt with nonce n                  | result ttl       |
+| yadtq:{app}:dead         | hash   | worker id -> ms when its death certificate was written      | an hour          |
+| yadtq:{app}:incarnation  | string | random; gone or changed means all data was lost             | for ever         |
+| yadtq:{app}:ctl          | pubsub | "dead <worker>": workers look again at what they parked     |                  |
+| yadtq:{app}:c:<client>   | pubsub | finished tasks that this client waits for                   |                  |
+
+Fields of a task, one letter each because a million tasks hold a million of them:
+s state (one letter, see states.py) · a attempt · n nonce · l lease end or retry due, ms on Redis's clock · w worker ·
+k crashes · f failures · r result or error (JSON, or `@n`: in the key of its own) · c channels of waiters.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Keys"]
+
+
+class Keys:
+    """Key builders of one app."""
+
+    __slots__ = ("control", "dead", "incarnation", "result", "task", "waiter")
+
+    def __init__(self, app: str) -> None:
+        prefix = f"yadtq:{{{app}}}:"
+        #: prefixes, to be followed by an id
+        self.task = prefix + "t:"
+        self.result = prefix + "r:"
+        self.waiter = prefix + "c:"
+        #: whole keys
+        self.dead = prefix + "dead"
+        self.incarnation = prefix + "incarnation"
+        self.control = prefix + "ctl"

@@ -1,0 +1,12 @@
+-- A death certificate: the leases of this worker process are void from now on. Certificates over an hour old go.
+-- KEYS    1 death certificates
+-- ARGV    1 worker, 2 control channel
+-- returns nothing
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  if now - tonumber(all[i + 1]) > 3600000 then redis.call('HDEL', KEYS[1], all[i]) end
+end
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%d', now))
+redis.call('PUBLISH', ARGV[2], 'dead ' .. ARGV[1])

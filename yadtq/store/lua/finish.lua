@@ -1,0 +1,41 @@
+-- Store how attempts ended, and tell the waiters. Accepted only from the attempt that holds the lease, by nonce and
+-- attempt; a lease that is over but that nobody has taken still counts, since nothing else can have run meanwhile.
+-- Idempotent: the repeat of an accepted finish is accepted and changes nothing.
+-- KEYS    task hashes
+-- ARGV    1 result ttl, 2 ttl of an unfinished task (seconds), 3 prefix of the waiters' channels,
+--         then for each task: id, nonce, attempt, state letter, payload, due in ms (for R), restorable (1 or 0)
+-- returns one integer for each task: 1 accepted, 0 fenced
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local out, news = {}, {}
+for i, key in ipairs(KEYS) do
+  local at = i * 7 - 3
+  local nonce, attempt, state, payload = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local task = redis.call('HMGET', key, 's', 'n', 'a', 'c', 'f')
+  local held = task[1] == 'I' and task[2] == nonce and task[3] == attempt
+  if held or (not task[1] and ARGV[at + 6] == '1') then
+    if state == 'R' then
+      redis.call('HSET', key, 's', 'R', 'a', attempt, 'n', nonce, 'r', payload, 'f', (task[5] or 0) + 1,
+        'l', string.format('%d', now + ARGV[at + 5]))
+      redis.call('HDEL', key, 'w')
+      redis.call('EXPIRE', key, ARGV[2])
+    else
+      redis.call('HSET', key, 's', state, 'a', attempt, 'n', nonce, 'r', payload)
+      redis.call('HDEL', key, 'l', 'w', 'c')
+      redis.call('EXPIRE', key, ARGV[1])
+      if task[4] then
+        local line = ARGV[at] .. '\t' .. state .. '\t' .. attempt .. '\t' .. payload
+        for channel in string.gmatch(task[4], '%S+') do
+          news[channel] = news[channel] and (news[channel] .. '\n' .. line) or line
+        end
+      end
+    end
+    out[i] = 1
+  elseif task[2] == nonce and task[1] == state then
+    out[i] = 1
+  else
+    out[i] = 0
+  end
+end
+for channel, lines in pairs(news) do redis.call('PUBLISH', ARGV[3] .. channel, lines) end
+return out

@@ -1,0 +1,16 @@
+-- Give leases back, unfinished: QUEUED again, claimable at once. Not a failure of the task, nor a crash.
+-- KEYS    task hashes
+-- ARGV    one nonce for each task
+-- returns one integer for each task: 1 given back, 0 it was not held
+local out = {}
+for i, key in ipairs(KEYS) do
+  local task = redis.call('HMGET', key, 's', 'n')
+  if task[1] == 'I' and task[2] == ARGV[i] then
+    redis.call('HSET', key, 's', 'Q')
+    redis.call('HDEL', key, 'n', 'l', 'w')
+    out[i] = 1
+  else
+    out[i] = 0
+  end
+end
+return out

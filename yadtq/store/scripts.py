@@ -1,0 +1,106 @@
+"""The connection to Redis, and the Lua verbs on it: EVALSHA with a deadline, and every outage as one typed error.
+
+Scripts are addressed by digest, so the scripts of two releases live side by side in a rolling deploy; a server that has
+lost them (restart, SCRIPT FLUSH) answers NOSCRIPT and gets them again. All are idempotent, because a lost answer is
+followed by a repeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from importlib import resources
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from yadtq.errors import ConfigError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from yadtq.settings import Settings
+
+__all__ = ["Script", "Scripts", "connect", "within"]
+
+log = logging.getLogger("yadtq.store")
+T = TypeVar("T")
+
+#: Answers of a server that is there and can't serve: an outage like any other, never a failure of a task.
+_OUTAGE = ("OOM", "MISCONF", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY")
+
+
+def connect(settings: Settings, *, connections: int = 8) -> Redis:
+    """A client that connects on first use. RESP2: RESP3's push handling costs time and brings nothing here."""
+    try:
+        pool = BlockingConnectionPool.from_url(
+            settings.redis,
+            max_connections=connections,
+            timeout=settings.redis_timeout_s,
+            protocol=2,
+            socket_timeout=settings.redis_timeout_s,
+            socket_connect_timeout=min(settings.redis_timeout_s, settings.connect_timeout_s),
+            health_check_interval=15,
+            # One quick repeat for a connection that a restarted server has closed; longer outages are the callers'.
+            retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 2),
+        )
+    except ValueError as error:
+        raise ConfigError(f"redis URL {settings.redis!r}: {error}") from None
+    return Redis(connection_pool=pool, auto_close_connection_pool=True)
+
+
+async def within(seconds: float, call: Awaitable[T], what: str) -> T:
+    """The answer of `call`, or `StoreUnavailable` after `seconds` or when the server can't serve."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await call
+    except (TimeoutError, RedisTimeoutError):
+        raise StoreUnavailable(
+            f"Redis did not answer {what} within {seconds:g} s; is it running and reachable?"
+        ) from None
+    except (RedisConnectionError, OSError) as error:
+        raise StoreUnavailable(f"Redis: {error}; is it running, and is YADTQ_REDIS right?") from error
+    except NoScriptError:
+        raise
+    except ResponseError as error:
+        if any(word in str(error) for word in _OUTAGE):
+            raise StoreUnavailable(f"Redis can't serve {what}: {error}") from error
+        raise
+    except RedisError as error:
+        raise StoreUnavailable(f"Redis, {what}: {error}") from error
+
+
+class Script:
+    """One verb: `lua/<name>.lua`."""
+
+    __slots__ = ("digest", "name", "source")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.source = resources.files("yadtq.store").joinpath(f"lua/{name}.lua").read_bytes()
+        self.digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+
+
+class Scripts:
+    """Calls verbs on one Redis."""
+
+    def __init__(self, redis: Redis, timeout_s: float) -> None:
+        self._redis = redis
+        self._timeout_s = timeout_s
+
+    async def call(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Raises `StoreUnavailable`."""
+        execute: Callable[..., Awaitable[Any]] = self._redis.execute_command
+        try:
+            return await within(
+                self._timeout_s, execute("EVALSHA", script.digest, len(keys), *keys, *args), script.name
+            )
+        except NoScriptError:
+            log.info("loading script %s", script.name)
+            return await within(self._timeout_s, execute("EVAL", script.source, len(keys), *keys, *args), script.name)

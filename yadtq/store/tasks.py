@@ -1,0 +1,176 @@
+"""The state of tasks in Redis: every verb of `ports.Store`, a batch a call.
+
+Small results live in the task's hash. One over 64 bytes gets a key of its own, since a single longer field makes Redis
+turn the whole compact hash into a table of three times the size (`hash-max-listpack-value`); that key carries the
+attempt's nonce, so an attempt that is refused has overwritten nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from typing import TYPE_CHECKING, Any, cast
+
+from redis.exceptions import ResponseError
+
+from yadtq.codec import compress, decompress
+from yadtq.ports import ClaimReply, Snapshot
+from yadtq.states import STATE_OF_CODE
+from yadtq.store.keys import Keys
+from yadtq.store.scripts import Script, Scripts, connect, within
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redis.asyncio import Redis
+
+    from yadtq.ports import Claim, Finish, Lease
+    from yadtq.settings import Settings
+
+__all__ = ["INLINE_BYTES", "SUSPECT_FROM", "RedisStore", "parse_news"]
+
+log = logging.getLogger("yadtq.store")
+
+INLINE_BYTES = 64
+#: The first crash is nobody's: all that ran in the process are run again side by side. From the second on a task is a
+#: suspect and runs with no other suspect beside it, until the culprit is alone with its crash (D7).
+SUSPECT_FROM = 2
+#: A waiter may ask for a task before anyone has registered it (a foreign producer); it asks again long before this.
+_WAIT_TTL_S = 120
+
+_REGISTER, _CLAIM, _RENEW, _RELEASE, _FINISH, _WAIT, _BURY = (
+    Script(name) for name in ("register", "claim", "renew", "release", "finish", "wait", "bury")
+)
+
+
+class RedisStore:
+    """`ports.Store` on Redis. One instance a process; safe for concurrent calls."""
+
+    def __init__(self, settings: Settings, app: str, *, redis: Redis | None = None) -> None:
+        self.keys = Keys(app)
+        self.redis = redis if redis is not None else connect(settings)
+        self._settings = settings
+        self._scripts = Scripts(self.redis, settings.redis_timeout_s)
+        self._lease_ms = int(settings.lease_s * 1000)
+
+    async def start(self) -> None:
+        """Reach the server; warn of a configuration that would lose state. Raises `StoreUnavailable`."""
+        await within(self._settings.connect_timeout_s, self.redis.ping(), "a ping")
+        try:
+            answer = await within(self._settings.redis_timeout_s, self.redis.config_get("maxmemory*"), "CONFIG GET")
+        except ResponseError:  # hosted servers forbid CONFIG: nothing can be said then
+            return
+        if answer.get("maxmemory", "0") != "0" and answer.get("maxmemory-policy") != "noeviction":
+            log.warning(
+                "Redis may evict task state (maxmemory-policy is %s): set it to noeviction", answer["maxmemory-policy"]
+            )
+
+    async def aclose(self) -> None:
+        await self.redis.aclose()
+
+    async def register(self, task_ids: Sequence[str]) -> None:
+        prefix = self.keys.task
+        await self._scripts.call(_REGISTER, [prefix + id_ for id_ in task_ids], [self._settings.queued_ttl_s])
+
+    async def claim(self, worker: str, claims: Sequence[Claim], suspects: int) -> list[ClaimReply]:
+        prefix = self.keys.task
+        keys = [self.keys.dead]
+        args: list[Any] = [self._lease_ms, self._settings.queued_ttl_s, worker, suspects, SUSPECT_FROM]
+        for task_id, nonce in claims:
+            keys.append(prefix + task_id)
+            args.append(nonce)
+        flat = iter(await self._scripts.call(_CLAIM, keys, args))
+        return [ClaimReply(*reply) for reply in zip(flat, flat, flat, flat, strict=True)]
+
+    async def renew(self, worker: str, leases: Sequence[Lease]) -> list[bool]:
+        if not leases:
+            return []
+        args: list[Any] = [self._lease_ms, self._settings.queued_ttl_s, worker]
+        for lease in leases:
+            args += (lease.nonce, lease.attempt, int(lease.restorable))
+        answer = await self._scripts.call(_RENEW, [self.keys.task + lease.task_id for lease in leases], args)
+        return [held == 1 for held in answer]
+
+    async def release(self, leases: Sequence[Lease]) -> list[bool]:
+        if not leases:
+            return []
+        keys = [self.keys.task + lease.task_id for lease in leases]
+        answer = await self._scripts.call(_RELEASE, keys, [lease.nonce for lease in leases])
+        return [given == 1 for given in answer]
+
+    async def finish(self, finishes: Sequence[Finish]) -> list[bool]:
+        prefix = self.keys.task
+        keys: list[str] = []
+        args: list[Any] = [self._settings.result_ttl_s, self._settings.queued_ttl_s, self.keys.waiter]
+        large: list[tuple[str, bytes]] = []
+        for task_id, nonce, attempt, status, payload, due_ms, restorable in finishes:
+            if len(payload) > INLINE_BYTES:
+                large.append((f"{self.keys.result}{task_id}:{nonce}", payload))
+                payload = b"@" + nonce.encode()
+            keys.append(prefix + task_id)
+            args += (task_id, nonce, attempt, status.code, payload, due_ms, int(restorable))
+        if large:
+            await self._write_large(large)
+        return [accepted == 1 for accepted in await self._scripts.call(_FINISH, keys, args)]
+
+    async def _write_large(self, results: list[tuple[str, bytes]]) -> None:
+        pipe = self.redis.pipeline(transaction=False)
+        for key, payload in results:
+            packed = compress(payload, self._settings.compress_over_bytes)
+            pipe.set(key, packed, ex=self._settings.result_ttl_s)
+        await within(self._settings.redis_timeout_s, pipe.execute(), "storing results")
+
+    async def snapshots(self, task_ids: Sequence[str]) -> list[Snapshot | None]:
+        return await self._read("", task_ids)
+
+    async def wait(self, channel: str, task_ids: Sequence[str]) -> list[Snapshot | None]:
+        return await self._read(channel, task_ids)
+
+    async def _read(self, channel: str, task_ids: Sequence[str]) -> list[Snapshot | None]:
+        flat = iter(await self._scripts.call(_WAIT, [self.keys.task + id_ for id_ in task_ids], [channel, _WAIT_TTL_S]))
+        found: list[Snapshot | None] = []
+        for state, attempt, payload in zip(flat, flat, flat, strict=True):
+            found.append(
+                Snapshot(STATE_OF_CODE[state.decode()], int(attempt), bytes(payload)) if state is not None else None
+            )
+        return await self.fetch_large(task_ids, found)
+
+    async def fetch_large(self, task_ids: Sequence[str], found: Sequence[Snapshot | None]) -> list[Snapshot | None]:
+        """Snapshots with the payloads that lie in keys of their own put in. An expired one makes it None."""
+        whole = list(found)
+        wanted = [
+            (at, f"{self.keys.result}{task_ids[at]}:{snapshot.payload[1:].decode()}")
+            for at, snapshot in enumerate(whole)
+            if snapshot is not None and snapshot.payload.startswith(b"@")
+        ]
+        if wanted:
+            values = await within(
+                self._settings.redis_timeout_s, self.redis.mget([key for _, key in wanted]), "reading results"
+            )
+            for (at, _), value in zip(wanted, values, strict=True):
+                snapshot = whole[at]
+                if value is None or snapshot is None:
+                    whole[at] = None
+                else:
+                    # The worker has kept to max_result_bytes; here only a bomb has to be stopped.
+                    whole[at] = snapshot._replace(payload=decompress(cast("bytes", value), 1 << 30))
+        return whole
+
+    async def bury(self, worker: str) -> None:
+        await self._scripts.call(_BURY, [self.keys.dead], [worker, self.keys.control])
+
+    async def incarnation(self) -> str:
+        mine = secrets.token_hex(8)
+        key = self.keys.incarnation
+        seconds = self._settings.redis_timeout_s
+        before = await within(seconds, self.redis.set(key, mine, nx=True, get=True), "its incarnation")
+        return cast("bytes", before).decode() if before else mine
+
+
+def parse_news(message: bytes) -> list[tuple[str, Snapshot]]:
+    """What `finish` publishes to waiters: (task id, snapshot) of each task in one message."""
+    news = []
+    for line in message.split(b"\n"):
+        task_id, state, attempt, payload = line.split(b"\t", 3)
+        news.append((task_id.decode(), Snapshot(STATE_OF_CODE[state.decode()], int(attempt), payload)))
+    return news
