@@ -43,7 +43,7 @@ def _toolchain() -> Path:
 
 
 def _platform() -> str:
-    """The platform tag. On Linux the binary is static: it needs no libc, so it is both a manylinux and a musllinux one."""
+    """The platform tag. On Linux the binary is static and needs no libc: it is a manylinux and a musllinux one."""
     platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
     if platform.startswith("linux_"):
         machine = platform.removeprefix("linux_")

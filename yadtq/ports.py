@@ -160,8 +160,16 @@ class ConsumedRecord(Protocol):
 class TaskConsumer(Protocol):
     """A member of the app's consumer group."""
 
-    async def start(self, on_assigned: Callable[[Collection[Partition]], None]) -> None:
-        """Join. on_assigned gets the whole new assignment after every rebalance; it must not wait."""
+    async def start(
+        self,
+        on_assigned: Callable[[Collection[Partition]], None],
+        watermarks: Callable[[], Mapping[Partition, int]],
+    ) -> None:
+        """Join. Neither callback may wait.
+
+        on_assigned: gets the whole new assignment after every rebalance, before any record of it is handed out.
+        watermarks: what to commit at the last moment before partitions are given up.
+        """
         ...
 
     async def poll(

@@ -1,7 +1,7 @@
 """The jars of Apache Kafka, fetched once by Maven into a cache that all test runs share.
 
-Invariant: a cache with the marker file is complete. It is written last, under the lock, so neither a second test run nor
-one killed in the middle leaves a half-filled class path behind.
+Invariant: a cache with the marker file is complete. It is written last, under the lock, so neither a second test run
+nor one killed in the middle leaves a half-filled class path behind.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LEAST_JAVA = 17
 FETCH_TIMEOUT_S = 600
 
+# Why Maven could not bring the jars in this process: then Kafka is not available, and nobody waits for Maven again.
+_failures: list[str] = []
+
 
 class FetchFailed(RuntimeError):
     """Maven could not bring the jars, for instance for want of a network."""
@@ -48,6 +51,8 @@ def available() -> Availability:
         return Availability(False, "no java on the PATH")
     if java < LEAST_JAVA:
         return Availability(False, f"Java {java}, but Kafka {version()} needs {LEAST_JAVA}")
+    if _failures and not _complete():
+        return Availability(False, _failures[-1])
     if not _complete() and not shutil.which("mvn"):
         return Availability(False, "no mvn on the PATH to fetch Kafka with")
     return Availability(True, f"Apache Kafka {version()} on Java {java}")
@@ -58,7 +63,11 @@ def fetch() -> Path:
     if not _complete():
         with _locked():
             if not _complete():  # another run may have brought them while this one waited
-                _copy_dependencies()
+                try:
+                    _copy_dependencies()
+                except FetchFailed as failure:
+                    _failures.append(str(failure))
+                    raise
     return _home() / "lib"
 
 

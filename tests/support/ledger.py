@@ -144,7 +144,7 @@ def executions(entries: list[Entry]) -> list[Execution]:
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:
-    # Opened for each line: tasks run in many processes, threads and forks, and none of them must hold it open for others.
+    # Opened for each line: tasks run in processes, threads and forks, and none of them must hold it open for others.
     descriptor = os.open(path, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o644)
     try:
         os.write(descriptor, json.dumps(line).encode() + b"\n")

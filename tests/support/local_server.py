@@ -1,7 +1,7 @@
 """A server as a child process that tests may stop, kill, freeze, thaw and restart.
 
-Invariant: it never outlives the test process, not even when that is killed with SIGKILL. Every operation exists twice: as
-a coroutine for tests, which must see the outage go on in their own loop, and with the suffix `_blocking` for session
+Invariant: it never outlives the test process, not even when that is killed with SIGKILL. Every operation exists twice:
+as a coroutine for tests, which must see the outage go on in their own loop, and with the suffix `_blocking` for session
 fixtures, which belong to no loop.
 """
 
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 GUARD = Path(__file__).with_name("guarded_exec.py")
 
-# The kernel's death signal is tied to the *thread* that forked. This one lives as long as the interpreter, whoever asks.
+# The kernel's death signal is tied to the *thread* that forked. This one lives as long as the interpreter does.
 _spawner = ThreadPoolExecutor(1, thread_name_prefix="server-spawner")
 _operators = ThreadPoolExecutor(4, thread_name_prefix="server-operator")
 

@@ -1,7 +1,7 @@
 """Wait for a condition with a deadline: the only place in the tests that sleeps.
 
-A test that sleeps is slow when it passes and flaky when the machine is busy; one that polls is neither, and says what it
-was waiting for when it gives up.
+A test that sleeps is slow when it passes and flaky when the machine is busy; one that polls is neither, and says what
+it was waiting for when it gives up.
 """
 
 from __future__ import annotations
@@ -48,12 +48,10 @@ async def eventually(
                 last = f"exception {error!r}"
         if time.monotonic() >= deadline:
             raise AssertionError(_gave_up(what, check, timeout, last))
-        await asyncio.sleep(interval)  # noqa: ASYNC110 - there is no event to wait for: the state is another process's
+        await asyncio.sleep(interval)
 
 
-def eventually_blocking(
-    check: Callable[[], T], *, timeout: float = 10.0, interval: float = 0.02, what: str = ""
-) -> T:
+def eventually_blocking(check: Callable[[], T], *, timeout: float = 10.0, interval: float = 0.02, what: str = "") -> T:
     """The same for code without a loop, such as the session fixtures that start servers."""
     deadline = time.monotonic() + timeout
     while True:

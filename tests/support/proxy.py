@@ -1,7 +1,7 @@
 """A TCP proxy that breaks connections in every way a network does, switched while traffic flows.
 
-Invariant: it never makes a byte stream that no network could make. A connection whose bytes were swallowed or cut is never
-passed on again: it is reset as soon as the proxy heals.
+Invariant: it never makes a byte stream that no network could make. A direction that lost bytes is never passed on
+again, and `heal` resets its connection.
 
     async with Proxy("127.0.0.1", redis.port, seed=7) as proxy:
         proxy.black_hole(up=True, down=False)      # requests vanish, replies still come

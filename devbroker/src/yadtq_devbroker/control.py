@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["BrokerControl", "ControlError", "Fault"]
 
@@ -31,7 +33,7 @@ class Fault:
         return await self._ask("hits")
 
     async def wait(self, hits: int = 1, *, timeout: float = 10.0) -> int:
-        """Wait until so many requests have met it; returns their number, raises TimeoutError after `timeout` seconds."""
+        """Wait until so many requests have met it; returns how many did. TimeoutError after `timeout` seconds."""
         met = await self._ask("wait", hits=hits, seconds=timeout, deadline=timeout + self._control.timeout)
         if met < hits:
             raise TimeoutError(f"fault {self.id} met {met} of {hits} requests in {timeout:g} s")
@@ -41,7 +43,7 @@ class Fault:
         await self._ask("remove")
 
     async def _ask(self, op: str, *, deadline: float | None = None, **fields: object) -> int:
-        answer = await self._control.ask(op, deadline=deadline, id=self.id, **fields)
+        answer = await self._control.ask(op, {"id": self.id, **fields}, deadline=deadline)
         return int(answer["hits"])
 
 
@@ -71,17 +73,15 @@ class BrokerControl:
         """Answer the next `count` requests (None: all, until cleared) of these kinds (none: any) with an error.
 
         applied: the broker does the work and answers the error nevertheless. kfake decides that by kind and error, as
-        Kafka does: REQUEST_TIMED_OUT to a Produce, an OffsetCommit or an admin request is applied, anything else is not;
-        `applied` must agree, so that a test says what it means.
+        Kafka does: REQUEST_TIMED_OUT to a Produce, an OffsetCommit or an admin request is applied, anything else is
+        not; `applied` must agree, so that a test says what it means.
         topic, partitions, group: only these; a request that carries none of them is never met. top_level: set the
         response's own error code instead of that of its entities.
         """
         fields = {"error": error, "topic": topic or "", "partitions": list(partitions), "group": group or ""}
         return await self._install("fail", kind, count, nodes, applied=applied, top_level=top_level, **fields)
 
-    async def drop(
-        self, kind: str | Sequence[str] = (), *, count: int | None = 1, nodes: Sequence[int] = ()
-    ) -> Fault:
+    async def drop(self, kind: str | Sequence[str] = (), *, count: int | None = 1, nodes: Sequence[int] = ()) -> Fault:
         """Close the connection on a request, undone and unanswered: to the client it may have been done."""
         return await self._install("drop", kind, count, nodes)
 
@@ -119,14 +119,16 @@ class BrokerControl:
         """Enforce retention.ms and retention.bytes now."""
         await self.ask("apply_retention")
 
-    async def ask(self, op: str, *, deadline: float | None = None, **fields: object) -> dict[str, Any]:
+    async def ask(
+        self, op: str, fields: Mapping[str, object] | None = None, *, deadline: float | None = None
+    ) -> dict[str, Any]:
         """Send one command as it is; returns the broker's answer. deadline: seconds, default `timeout`."""
         host, _, port = self.address.rpartition(":")
         try:
             async with asyncio.timeout(self.timeout if deadline is None else deadline):
                 reader, writer = await asyncio.open_connection(host, int(port))
                 try:
-                    writer.write(json.dumps({"op": op, **fields}).encode() + b"\n")
+                    writer.write(json.dumps({"op": op, **(fields or {})}).encode() + b"\n")
                     line = await reader.readline()
                 finally:
                     writer.close()
@@ -146,7 +148,7 @@ class BrokerControl:
             raise ValueError(f"count must be at least 1, or None for all: {count}")
         kinds = [kind] if isinstance(kind, str) else list(kind)
         selected = {"kinds": kinds, "nodes": list(nodes), "count": -1 if count is None else count}
-        return Fault(self, int((await self.ask(op, **selected, **fields))["id"]))
+        return Fault(self, int((await self.ask(op, {**selected, **fields}))["id"]))
 
     async def _node(self, op: str, **fields: object) -> int:
-        return int((await self.ask(op, **fields))["node"])
+        return int((await self.ask(op, fields))["node"])

@@ -1,0 +1,234 @@
+"""A member of the consumer group that does not stay broken.
+
+aiokafka recovers from most outages by itself. Where it can't (a helper task of its has died, a fetch loop stands still;
+aio-libs/aiokafka#1154, #847, #625), the consumer is thrown away and a new one joins under the same static id. The
+trackers of what is in flight live outside, so a rebuild looks like a rebalance and loses nothing.
+
+Rebalances are eager: every one revokes all partitions and delivers again what is not committed (pitfall: positions and
+pauses are lost too). The caller recognises what it has seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import IllegalStateError, KafkaError
+
+from yadtq.broker.topics import connection_options
+from yadtq.errors import BrokerUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from yadtq.clock import Clock
+    from yadtq.ports import ConsumedRecord, Partition
+    from yadtq.settings import Settings
+
+__all__ = ["KafkaTaskConsumer"]
+
+log = logging.getLogger("yadtq.broker")
+
+_COMMIT_TIMEOUT_S = 5.0
+_STOP_TIMEOUT_S = 5.0
+#: No answer to any fetch for so long, though fetches are under way: aiokafka's own recovery takes well under a second
+#: once a broker answers again, so this only meets a consumer that is broken.
+_STALL_S = 30.0
+_ERRORS_BEFORE_REBUILD = 20
+
+
+class KafkaTaskConsumer:
+    """`ports.TaskConsumer` on aiokafka. One poll at a time."""
+
+    def __init__(
+        self, settings: Settings, group: str, topics: Sequence[str], *, clock: Clock, instance_id: str | None = None
+    ) -> None:
+        self._settings = settings
+        self._group = group
+        self._topics = list(topics)
+        self._instance_id = instance_id
+        self._clock = clock
+        self._consumer: AIOKafkaConsumer | None = None
+        self._on_assigned: Callable[[Collection[Partition]], None] = lambda _: None
+        self._watermarks: Callable[[], Mapping[Partition, int]] = dict
+        self._errors = 0
+        self._last_answer = clock.monotonic()
+        self.rebuilds = 0
+
+    async def start(
+        self,
+        on_assigned: Callable[[Collection[Partition]], None],
+        watermarks: Callable[[], Mapping[Partition, int]],
+    ) -> None:
+        """Join the group. Raises `BrokerUnavailable` if that takes longer than `connect_timeout_s` and a rebalance."""
+        self._on_assigned, self._watermarks = on_assigned, watermarks
+        self._consumer = await self._joined()
+
+    async def _joined(self) -> AIOKafkaConsumer:
+        session_ms = int(self._settings.session_timeout_s * 1000)
+        options = connection_options(self._settings)
+        # A join waits for all members to come: abandoning it earlier would start the next rebalance.
+        options["request_timeout_ms"] = max(options["request_timeout_ms"], session_ms + 5_000)
+        consumer = AIOKafkaConsumer(
+            **options,
+            group_id=self._group,
+            group_instance_id=self._instance_id,
+            enable_auto_commit=False,
+            # A new partition's records come before anyone is assigned to it: "latest" would skip them.
+            auto_offset_reset="earliest",
+            session_timeout_ms=session_ms,
+            rebalance_timeout_ms=session_ms,
+            heartbeat_interval_ms=300,
+            # Liveness is ours to judge (heartbeats, leases); full windows of long tasks may keep us from polling.
+            max_poll_interval_ms=24 * 3600 * 1000,
+            fetch_max_wait_ms=200,
+            max_partition_fetch_bytes=1024 * 1024,
+            partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+        )
+        consumer.subscribe(self._topics, listener=_Listener(self, consumer))
+        seconds = self._settings.connect_timeout_s + 2 * self._settings.session_timeout_s
+        try:
+            async with asyncio.timeout(seconds):
+                await consumer.start()
+        except BaseException as error:
+            await self._discard(consumer)
+            if isinstance(error, TimeoutError | KafkaError | OSError):
+                raise BrokerUnavailable(
+                    f"Kafka at {self._settings.kafka}: no place in group {self._group} within {seconds:g} s ({error})"
+                ) from error
+            raise
+        self._last_answer = self._clock.monotonic()
+        return consumer
+
+    async def poll(
+        self, partitions: Collection[Partition], max_records: int, timeout_s: float
+    ) -> Mapping[Partition, Sequence[ConsumedRecord]]:
+        """partitions: empty means all. Never raises for Kafka's sake; must not be cancelled but at the very end."""
+        consumer = self._consumer
+        if consumer is None or self._is_broken(consumer):
+            consumer = await self._rebuild()
+            if consumer is None:
+                return {}
+        try:
+            wanted = [TopicPartition(*partition) for partition in partitions]
+            records = await consumer.getmany(*wanted, timeout_ms=int(timeout_s * 1000), max_records=max_records)
+        except Exception as error:
+            self._errors = self._errors + 1 if isinstance(error, KafkaError) else _ERRORS_BEFORE_REBUILD
+            log.warning("fetching: %s: %s", type(error).__name__, error)
+            await anyio.sleep(0.1)  # an error that comes back at once must not become a busy loop
+            return {}
+        self._errors = 0
+        self._note_answers(consumer, got=bool(records), all_wanted=not partitions)
+        return records  # type: ignore[no-any-return]
+
+    def _note_answers(self, consumer: AIOKafkaConsumer, *, got: bool, all_wanted: bool) -> None:
+        now = self._clock.monotonic()
+        if got or not all_wanted or not consumer.assignment():
+            self._last_answer = now  # with partitions left out, nothing has to be fetched
+            return
+        stamps = [consumer.last_poll_timestamp(partition) or 0 for partition in consumer.assignment()]
+        age = self._clock.time() - max(stamps) / 1000
+        if age < _STALL_S:
+            self._last_answer = now
+
+    def _is_broken(self, consumer: AIOKafkaConsumer) -> bool:
+        if self._errors >= _ERRORS_BEFORE_REBUILD:
+            return True
+        if self._clock.monotonic() - self._last_answer > _STALL_S:
+            log.warning("no fetch has been answered for %.0f s", _STALL_S)
+            return True
+        # Private, hence the guards: aiokafka tells nobody when one of these has died.
+        helpers = (
+            getattr(consumer._fetcher, "_fetch_task", None),
+            getattr(consumer._coordinator, "_coordination_task", None),
+        )
+        return any(isinstance(task, asyncio.Task) and task.done() for task in helpers)
+
+    async def _rebuild(self) -> AIOKafkaConsumer | None:
+        old, self._consumer = self._consumer, None
+        self.rebuilds += 1
+        log.warning("rebuilding the Kafka consumer of group %s", self._group)
+        if old is not None:
+            await self._discard(old)
+        self._errors = 0
+        try:
+            self._consumer = await self._joined()
+        except BrokerUnavailable as error:
+            log.warning("%s", error)
+            await anyio.sleep(0.5)
+        return self._consumer
+
+    async def commit(self, offsets: Mapping[Partition, int]) -> bool:
+        consumer = self._consumer
+        if consumer is None:
+            return False
+        assigned = consumer.assignment()
+        mine = {TopicPartition(*partition): offset for partition, offset in offsets.items() if partition in assigned}
+        if not mine:
+            return not offsets
+        try:
+            async with asyncio.timeout(_COMMIT_TIMEOUT_S):
+                await consumer.commit(mine)
+        except (KafkaError, IllegalStateError, TimeoutError) as error:
+            # A rebalance is under way, or Kafka is away. The same watermark, or a higher one, goes with the next commit.
+            log.info("commit put off: %s: %s", type(error).__name__, error)
+            return False
+        return len(mine) == len(offsets)
+
+    def lag(self, partition: Partition, offset: int) -> int:
+        if self._consumer is None:
+            return 0
+        try:
+            end = self._consumer.highwater(TopicPartition(*partition))
+        except (IllegalStateError, KeyError, AssertionError):  # not assigned (any more)
+            return 0
+        return max(0, end - offset) if end is not None else 0
+
+    async def stop(self) -> None:
+        """A static member only goes quiet: its place is kept for the successor until the session timeout."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await self._discard(consumer)
+
+    @staticmethod
+    async def _discard(consumer: AIOKafkaConsumer) -> None:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_STOP_TIMEOUT_S):
+            try:
+                await consumer.stop()
+            except Exception as error:
+                # It is being thrown away; a broken consumer often can't stop cleanly, and nothing depends on it.
+                log.debug("stopping the consumer: %s", error)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
+    """aiokafka swallows exceptions of a listener and freezes the group while one waits: hence short and guarded."""
+
+    def __init__(self, owner: KafkaTaskConsumer, consumer: AIOKafkaConsumer) -> None:
+        self._owner = owner
+        self._consumer = consumer
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        if not revoked:
+            return
+        log.info("giving up partitions %s", sorted(partition.partition for partition in revoked))
+        offsets = {
+            TopicPartition(*partition): offset
+            for partition, offset in self._owner._watermarks().items()
+            if partition in revoked
+        }
+        # Spares the next owner a repetition, no more: worth a second, since the whole group waits for us.
+        with anyio.move_on_after(1):
+            try:
+                if offsets:
+                    await self._consumer.commit(offsets)
+            except (KafkaError, IllegalStateError) as error:
+                log.info("no last commit: %s", error)
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        log.info("assigned partitions %s", sorted(tuple(partition) for partition in assigned))
+        # No await before this line: aiokafka hands out records of the new assignment while this coroutine waits.
+        self._owner._on_assigned(frozenset(assigned))

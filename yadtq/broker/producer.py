@@ -1,0 +1,175 @@
+"""Appending to Kafka, a batch a call, in bounded time.
+
+Idempotence is off on purpose: aiokafka's idempotent batches never expire, and one refused batch wedges the producer for
+good (aio-libs/aiokafka#1017). A repeat is harmless here, since a task is known by its id; so it costs nothing, and a
+failure is bounded and ambiguous: the record may be in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+from aiokafka.partitioner import DefaultPartitioner
+
+from yadtq.broker.topics import connection_options
+from yadtq.errors import BrokerUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from yadtq.ports import OutRecord
+    from yadtq.settings import Settings
+
+__all__ = ["KafkaProducer"]
+
+log = logging.getLogger("yadtq.broker")
+
+_BATCH_BYTES = 256 * 1024
+#: A producer that has failed so often in a row is replaced: its connections or its sender may be beyond recovery.
+_FAILURES_BEFORE_REPLACEMENT = 3
+
+
+class KafkaProducer:
+    """`ports.Producer` on aiokafka. acks=all; no linger, since what meets has been brought together before."""
+
+    def __init__(self, settings: Settings, *, timeout_s: float | None = None) -> None:
+        self._settings = settings
+        self._timeout_s = timeout_s if timeout_s is not None else settings.submit_timeout_s
+        self._producer: AIOKafkaProducer | None = None
+        self._replacing = asyncio.Lock()
+        self._ended: set[asyncio.Task[None]] = set()
+        self._failures = 0
+        self._turn = 0
+        self._partitioner = DefaultPartitioner()
+
+    async def start(self) -> None:
+        """Connect. Raises `BrokerUnavailable` after `connect_timeout_s`."""
+        self._producer = await self._connected()
+
+    async def _connected(self) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            **connection_options(self._settings), acks="all", linger_ms=0, max_batch_size=_BATCH_BYTES
+        )
+        seconds = self._settings.connect_timeout_s
+        try:
+            async with asyncio.timeout(seconds):
+                await producer.start()
+        except BaseException as error:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+                await producer.stop()
+            if isinstance(error, TimeoutError | KafkaError | OSError):
+                reason = str(error) or f"no answer within {seconds:g} s"
+                raise BrokerUnavailable(
+                    f"Kafka at {self._settings.kafka}: {reason}; is it running, and is YADTQ_KAFKA right?"
+                ) from error
+            raise
+        return producer
+
+    async def append(self, records: Sequence[OutRecord]) -> None:
+        """Returns when all are acknowledged. Raises `BrokerUnavailable`: any of them may or may not be in the log."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                producer = await self._usable()
+                await self._append(producer, records)
+        except (TimeoutError, KafkaError, OSError) as error:
+            self._failures += 1
+            reason = str(error) or type(error).__name__
+            if isinstance(error, TimeoutError):
+                reason = f"no acknowledgement within {self._timeout_s:g} s"
+            raise BrokerUnavailable(f"Kafka at {self._settings.kafka}: {reason}") from error
+        self._failures = 0
+
+    async def _append(self, producer: AIOKafkaProducer, records: Sequence[OutRecord]) -> None:
+        placed: defaultdict[tuple[str, int], list[OutRecord]] = defaultdict(list)
+        counts: dict[str, list[int]] = {}
+        for record in records:
+            topic = record.topic
+            partitions = counts.get(topic)
+            if partitions is None:
+                partitions = counts[topic] = sorted(await producer.partitions_for(topic))
+            if record.partition is not None:
+                partition = record.partition
+            elif record.key is not None:
+                partition = self._partitioner(record.key, partitions, partitions)
+            else:
+                self._turn += 1
+                partition = partitions[self._turn % len(partitions)]
+            placed[topic, partition].append(record)
+        pending: list[asyncio.Future[Any]] = []
+        if len(placed) == 1:
+            (place, batch) = next(iter(placed.items()))
+            await self._fill(producer, *place, batch, pending)
+        else:
+            # Side by side: a partition with a batch on its way makes the next one wait, the others need not.
+            await asyncio.gather(*(self._fill(producer, *place, batch, pending) for place, batch in placed.items()))
+        # All of them, also after a failure: an exception that nobody fetches is logged by asyncio as a bug.
+        for outcome in await asyncio.gather(*pending, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    @staticmethod
+    async def _fill(
+        producer: AIOKafkaProducer,
+        topic: str,
+        partition: int,
+        records: Sequence[OutRecord],
+        pending: list[asyncio.Future[Any]],
+    ) -> None:
+        batch = producer.create_batch()
+        for record in records:
+            headers = list(record.headers)
+            if batch.append(timestamp=None, key=record.key, value=record.value, headers=headers) is None:
+                pending.append(await producer.send_batch(batch, topic, partition=partition))
+                batch = producer.create_batch()
+                batch.append(timestamp=None, key=record.key, value=record.value, headers=headers)
+        batch.close()
+        pending.append(await producer.send_batch(batch, topic, partition=partition))
+
+    async def _usable(self) -> AIOKafkaProducer:
+        producer = self._producer
+        if producer is not None and not self._is_wedged(producer):
+            return producer
+        async with self._replacing:
+            if self._producer is producer:  # nobody else has replaced it while we waited
+                self._producer = None
+                if producer is not None:
+                    log.warning("replacing the Kafka producer after %d failures", self._failures)
+                    self._end(producer)
+                self._producer = await self._connected()
+                self._failures = 0
+            if self._producer is None:
+                raise BrokerUnavailable(f"Kafka at {self._settings.kafka}: the producer is closed")
+            return self._producer
+
+    def _is_wedged(self, producer: AIOKafkaProducer) -> bool:
+        sender = getattr(producer._sender, "sender_task", None)
+        return self._failures >= _FAILURES_BEFORE_REPLACEMENT or (sender is not None and sender.done())
+
+    def _end(self, producer: AIOKafkaProducer) -> None:
+        """Stop in the background: a wedged producer takes its time."""
+
+        async def stop() -> None:
+            with anyio.move_on_after(5):
+                try:
+                    await producer.stop()
+                except Exception as error:
+                    # It was given up already; what its stop says is of no use to anyone but a debugger.
+                    log.debug("stopping the old producer: %s", error)
+
+        task = asyncio.get_running_loop().create_task(stop())
+        self._ended.add(task)
+        task.add_done_callback(self._ended.discard)
+
+    async def stop(self) -> None:
+        """Flush and close, in 5 s at most."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            self._end(producer)
+        if self._ended:
+            await asyncio.wait(self._ended)

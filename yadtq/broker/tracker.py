@@ -1,0 +1,69 @@
+"""Offsets of one partition: received, finished in any order, and the watermark that may be committed. No I/O.
+
+Kafka commits one number a partition, "everything below is done". Tasks finish out of order, so the number to commit is
+the lowest offset that is not finished. Offsets above it that are finished need no list: they are those that were
+received and are not in flight. Algorithm after Confluent's Parallel Consumer (`PartitionState`) and Uber's uForwarder.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+__all__ = ["PartitionTracker"]
+
+T = TypeVar("T")
+
+
+class PartitionTracker(Generic[T]):
+    """Knows what is in flight. It survives rebalances for as long as its partition stays here.
+
+    start: the first offset received. lost: the partition has gone to another worker; nothing may be committed any more.
+    """
+
+    __slots__ = ("_in_flight", "committed", "last_seen", "lost")
+
+    def __init__(self, start: int) -> None:
+        # OrderedDict, not dict: to take the head of a plain dict scans its tombstones (60 k times: 0.47 s, not 0.005 s).
+        self._in_flight: OrderedDict[int, T] = OrderedDict()
+        self.last_seen = start - 1
+        self.committed = start
+        self.lost = False
+
+    def receive(self, offset: int, item: T) -> bool:
+        """False: seen before (it came again after a rebalance), so it is in flight or finished; drop it silently."""
+        if offset <= self.last_seen:
+            return False
+        self._in_flight[offset] = item
+        self.last_seen = offset
+        return True
+
+    def done(self, offset: int) -> None:
+        """Finished. Twice is once."""
+        self._in_flight.pop(offset, None)
+
+    @property
+    def watermark(self) -> int:
+        """All offsets below are finished: what may be committed."""
+        return next(iter(self._in_flight)) if self._in_flight else self.last_seen + 1
+
+    @property
+    def in_flight(self) -> int:
+        """Records received and not finished."""
+        return len(self._in_flight)
+
+    @property
+    def span(self) -> int:
+        """Offsets from the watermark to the newest: what is delivered again, at most, after a crash."""
+        return self.last_seen + 1 - self.watermark
+
+    def head(self) -> T | None:
+        """The item that holds the watermark back."""
+        return next(iter(self._in_flight.values())) if self._in_flight else None
+
+    def is_rewind(self, offset: int) -> bool:
+        """Below what has been committed: the log was reset or made anew, and this tracker is of another log.
+
+        Merely delivered again is not a rewind: the group's position is never below the committed offset.
+        """
+        return offset < self.committed

@@ -1,0 +1,67 @@
+"""The folder that a stack's servers keep their data and logs in: temporary or kept, and used by one stack at a time.
+
+The lock is on an open file that the servers inherit. It is held until the last of them has ended, so a stack that is
+started right after another was killed can't open the files that the old servers are still writing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from yadtq.embedded.errors import DataDirInUse
+
+
+class DataDir:
+    """path: the folder, made where it is missing; None takes a temporary one, which `close` removes."""
+
+    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+        self.kept = path is not None
+        self.path = Path(path if path is not None else tempfile.mkdtemp(prefix="yadtq-")).resolve()
+        self.lock_fd = -1
+
+    def open(self) -> None:
+        """Make the folders and take the lock. Raises DataDirInUse."""
+        for name in ("kafka", "redis", "logs"):
+            (self.path / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+        fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            owner = _owner(fd)
+            os.close(fd)
+            raise DataDirInUse(str(self.path), owner) from exc
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, str(os.getpid()).encode(), 0)
+        self.lock_fd = fd
+
+    def close(self) -> None:
+        """Release the lock and remove a temporary folder. Only after the servers have ended."""
+        if self.lock_fd >= 0:
+            # Not only closed: a process that the user's code forked meanwhile has a copy of the descriptor.
+            fcntl.flock(self.lock_fd, fcntl.LOCK_UN)
+            os.close(self.lock_fd)
+            self.lock_fd = -1
+        if not self.kept:
+            shutil.rmtree(self.path, ignore_errors=True)
+
+
+def owner_lives(pid: int | None) -> bool:
+    """Whether the process that took the lock still runs; if not, only its servers hold it, and they are ending."""
+    if pid is None:
+        return False
+    with contextlib.suppress(PermissionError):  # it exists, and is another user's
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+    return True
+
+
+def _owner(fd: int) -> int | None:
+    text = os.pread(fd, 32, 0).decode(errors="replace").strip()
+    return int(text) if text.isdigit() else None
