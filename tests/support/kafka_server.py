@@ -117,8 +117,7 @@ class KafkaServer(LocalServer):
         }
 
     def _format(self) -> None:
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        tool = [*self._java(), "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster]
+        tool = [*self._java(), "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id()]
         done = subprocess.run(
             [*tool, "-c", str(self._config)], capture_output=True, text=True, timeout=self.start_timeout_s, check=False
         )
@@ -144,3 +143,9 @@ class KafkaServer(LocalServer):
 
     def _erase(self) -> None:
         self._remove(self._data, self._config)
+
+
+def cluster_id() -> str:
+    # Without the highest bit the first letter is never "-", which the tool would take for an option (one time in 64).
+    first, *rest = uuid.uuid4().bytes
+    return base64.urlsafe_b64encode(bytes([first & 0x7F, *rest])).decode().rstrip("=")

@@ -78,11 +78,11 @@ async def consistently(
             value = await value
         if not value:
             left = deadline - time.monotonic()
-            raise AssertionError(f"did not stay true for {during} s: {what or check!r} ({left:.2f} s before the end)")
+            raise AssertionError(f"not true for {during} s: {what or repr(check)} ({left:.2f} s before the end)")
         if time.monotonic() >= deadline:
             return
         await asyncio.sleep(interval)
 
 
 def _gave_up(what: str, check: object, timeout: float, last: str) -> str:
-    return f"waited {timeout} s for {what or check!r}; last {last}"
+    return f"waited {timeout} s for {what or repr(check)}; last {last}"

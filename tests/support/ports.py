@@ -1,7 +1,7 @@
 """Ports for servers that go down and come back during a test.
 
 They lie below the range from which the kernel takes ports for outgoing connections. Otherwise a client that retries
-while the server is down could be given the server's own port, connect to itself, and keep the server from binding again.
+while the server is down could get the server's own port, connect to itself, and keep the server from binding again.
 """
 
 from __future__ import annotations

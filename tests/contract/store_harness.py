@@ -1,0 +1,150 @@
+"""One handle on both stores: the same calls, the same reading of what they hold, and time that can be made to pass.
+
+On Redis time is its own, so an hour passes by moving every moment that is written down an hour into the past.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Protocol
+
+from yadtq.settings import Settings
+from yadtq.store.keys import Keys
+from yadtq.store.tasks import RedisStore, parse_news
+from yadtq.testing import ManualClock, MemoryStore
+
+if TYPE_CHECKING:
+    from redis.asyncio.client import PubSub
+
+    from yadtq.ports import Snapshot, Store
+
+#: No sum of these steps is near the lease, a TTL or a delay of the tests: real time may pass on Redis meanwhile.
+STEP_MS = 7_000
+LEASE_MS = 10_000
+DELAY_MS = 3_000
+RESULT_TTL_S, QUEUED_TTL_S = 61, 1_000
+
+_ADVANCE = """
+local ms = tonumber(ARGV[2])
+for _, key in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do
+  if key == ARGV[1] .. 'dead' then
+    for _, worker in ipairs(redis.call('HKEYS', key)) do redis.call('HINCRBY', key, worker, -ms) end
+  elseif redis.call('TYPE', key).ok == 'hash' and redis.call('HEXISTS', key, 'l') == 1 then
+    redis.call('HINCRBY', key, 'l', -ms)
+  end
+  local left = redis.call('PTTL', key)
+  if left > 0 then
+    if left > ms then redis.call('PEXPIRE', key, left - ms) else redis.call('DEL', key) end
+  end
+end
+"""
+
+
+def settings(**given: object) -> Settings:
+    fixed = {"lease_s": LEASE_MS / 1000, "result_ttl_s": RESULT_TTL_S, "queued_ttl_s": QUEUED_TTL_S}
+    return Settings.load(**{**fixed, **given})
+
+
+class Harness(Protocol):
+    name: str
+    store: Store
+
+    async def advance(self, ms: int) -> None: ...
+    async def flush(self) -> None: ...
+    async def dump(self) -> dict[str, dict[str, str]]:
+        """All tasks in the letters of store/keys.py, without lease ends and payloads."""
+        ...
+
+    async def listen(self, channel: str) -> None: ...
+    async def news(self, channel: str) -> list[list[tuple[str, Snapshot]]]:
+        """Every message published to `channel` since `listen` or the last call."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class MemoryHarness:
+    name = "memory"
+
+    def __init__(self, **given: object) -> None:
+        self.clock = ManualClock()
+        self.memory = MemoryStore(self.clock, settings(**given))
+        self.store: Store = self.memory
+        self._heard: dict[str, list[list[tuple[str, Snapshot]]]] = {}
+
+    async def advance(self, ms: int) -> None:
+        self.clock.advance(ms / 1000)
+
+    async def flush(self) -> None:
+        self.memory.flush()
+
+    async def dump(self) -> dict[str, dict[str, str]]:
+        return self.memory.dump()
+
+    async def listen(self, channel: str) -> None:
+        self.memory.on_news(channel, self._heard.setdefault(channel, []).append)
+
+    async def news(self, channel: str) -> list[list[tuple[str, Snapshot]]]:
+        heard = list(self._heard[channel])
+        self._heard[channel].clear()
+        return heard
+
+    async def aclose(self) -> None:
+        pass
+
+
+class RedisHarness:
+    name = "redis"
+
+    def __init__(self, url: str, app: str, **given: object) -> None:
+        self.redis_store = RedisStore(settings(redis=url, **given), app)
+        self.store: Store = self.redis_store
+        self.redis = self.redis_store.redis
+        self.keys = Keys(app)
+        self.prefix = self.keys.dead.removesuffix("dead")
+        self._listening: dict[str, PubSub] = {}
+
+    async def advance(self, ms: int) -> None:
+        await self.redis.eval(_ADVANCE, 0, self.prefix, ms)
+
+    async def now_ms(self) -> int:
+        seconds, micros = await self.redis.time()
+        return seconds * 1000 + micros // 1000
+
+    async def all_keys(self) -> list[str]:
+        return [key.decode() async for key in self.redis.scan_iter(self.prefix + "*", count=1_000)]
+
+    async def flush(self) -> None:
+        if keys := await self.all_keys():
+            await self.redis.delete(*keys)
+
+    async def dump(self) -> dict[str, dict[str, str]]:
+        found = {}
+        for key in await self.all_keys():
+            if key.startswith(self.keys.task):
+                fields = {name.decode(): value.decode() for name, value in (await self.redis.hgetall(key)).items()}
+                found[key.removeprefix(self.keys.task)] = {k: v for k, v in fields.items() if k not in "lr"}
+        return found
+
+    async def listen(self, channel: str) -> None:
+        pubsub = self._listening[channel] = self.redis.pubsub()
+        await pubsub.subscribe(self.keys.waiter + channel)
+        await pubsub.get_message(timeout=5)  # the confirmation
+
+    async def news(self, channel: str) -> list[list[tuple[str, Snapshot]]]:
+        # What was published before this marker has arrived before it.
+        await self.redis.publish(self.keys.waiter + channel, b"marker")
+        heard = []
+        async with asyncio.timeout(5):
+            while True:
+                message = await self._listening[channel].get_message(timeout=5)
+                if message is not None and message["data"] == b"marker":
+                    return heard
+                if message is not None and message["type"] == "message":
+                    heard.append(parse_news(message["data"]))
+
+    async def aclose(self) -> None:
+        for pubsub in self._listening.values():
+            await pubsub.aclose()  # type: ignore[no-untyped-call]
+        await self.flush()
+        await self.redis_store.aclose()

@@ -1,0 +1,258 @@
+"""What only a real server can show: keys and their lives, scripts that get lost, and servers that can't serve."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.contract.store_harness import QUEUED_TTL_S, RESULT_TTL_S, RedisHarness, settings
+from yadtq.errors import ConfigError, StoreUnavailable
+from yadtq.ports import WAIT, Claim, Finish, Lease, Snapshot
+from yadtq.states import TaskStatus
+from yadtq.store.tasks import WAIT_TTL_S, RedisStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from tests.support.redis_server import RedisServer
+    from tests.support.stacks import Servers
+
+S = TaskStatus
+LARGE = b'"' + b"x" * 20_000 + b'"'
+
+
+@pytest.fixture
+async def harness(stack: Servers, app_name: str) -> AsyncIterator[RedisHarness]:
+    harness = RedisHarness(stack.redis, app_name)
+    yield harness
+    await harness.aclose()
+
+
+async def use_every_verb(harness: RedisHarness) -> None:
+    store = harness.store
+    await store.register(["queued"])
+    await store.wait("c", ["unknown", "queued"])
+    await store.claim("w", [Claim(id_, "n") for id_ in ("running", "done", "retry", "given", "claimed")], 0)
+    await store.renew("w", [Lease("running", "n", 1, True), Lease("restored", "n", 1, True)])
+    await store.release([Lease("given", "n", 1, False)])
+    await store.finish(
+        [
+            Finish("done", "n", 1, S.SUCCESS, LARGE),
+            Finish("retry", "n", 1, S.RETRYING, LARGE, 5_500),
+            Finish("refused", "n", 1, S.SUCCESS, LARGE),
+            Finish("saved", "n", 1, S.FAILED, b"1", restorable=True),
+        ]
+    )
+    await store.bury("w0")
+    await store.incarnation()
+
+
+async def test_every_key_expires_but_two(harness: RedisHarness) -> None:
+    await use_every_verb(harness)
+    task, result = harness.keys.task, harness.keys.result
+    expected = {
+        task + "queued": QUEUED_TTL_S,
+        task + "unknown": WAIT_TTL_S,
+        task + "running": QUEUED_TTL_S,
+        task + "claimed": QUEUED_TTL_S,
+        task + "restored": QUEUED_TTL_S,
+        task + "given": QUEUED_TTL_S,
+        task + "done": RESULT_TTL_S,
+        task + "retry": QUEUED_TTL_S + 5,
+        task + "saved": RESULT_TTL_S,
+        result + "done:n": RESULT_TTL_S,
+        result + "retry:n": RESULT_TTL_S,
+        result + "refused:n": RESULT_TTL_S,
+        harness.keys.dead: -1,
+        harness.keys.incarnation: -1,
+    }
+    found = {key: await harness.redis.ttl(key) for key in await harness.all_keys()}
+    assert found.keys() == expected.keys()
+    for key, seconds in expected.items():
+        assert seconds - 5 <= found[key] <= seconds, key
+
+
+async def test_all_keys_of_an_app_lie_in_one_slot(harness: RedisHarness, app_name: str) -> None:
+    await use_every_verb(harness)
+    assert all(key.startswith(f"yadtq:{{{app_name}}}:") for key in await harness.all_keys())
+
+
+async def test_apps_do_not_see_each_other(harness: RedisHarness, stack: Servers, app_name: str) -> None:
+    await use_every_verb(harness)
+    other = RedisHarness(stack.redis, app_name + "2")
+    assert await other.store.snapshots(["done", "queued"]) == [None, None]
+    assert await other.store.incarnation() != await harness.store.incarnation()
+    await other.aclose()
+
+
+async def test_small_states_stay_compact_and_large_results_are_deflated(harness: RedisHarness) -> None:
+    await harness.store.claim("w", [Claim("small", "n"), Claim("large", "n")], 0)
+    await harness.store.finish(
+        [Finish("small", "n", 1, S.SUCCESS, b"x" * 64), Finish("large", "n", 1, S.SUCCESS, LARGE)]
+    )
+    for task in ("small", "large"):
+        assert await harness.redis.object("encoding", harness.keys.task + task) in (b"listpack", b"ziplist")
+    assert await harness.redis.strlen(harness.keys.result + "large:n") < len(LARGE) / 10
+    assert not await harness.redis.exists(harness.keys.result + "small:n")
+
+
+async def test_a_result_whose_own_key_is_gone_is_not_known_any_more(harness: RedisHarness) -> None:
+    await use_every_verb(harness)
+    await harness.redis.delete(harness.keys.result + "done:n")
+    assert await harness.store.snapshots(["done"]) == [None]
+
+
+async def test_a_retry_is_known_even_if_its_last_error_is_gone(harness: RedisHarness) -> None:
+    await use_every_verb(harness)
+    await harness.redis.delete(harness.keys.result + "retry:n")
+    assert await harness.store.snapshots(["retry"]) == [Snapshot(S.RETRYING, 1, b"")]
+
+
+async def test_lost_scripts_are_loaded_again(harness: RedisHarness) -> None:
+    store = harness.store
+    await use_every_verb(harness)
+    await harness.redis.script_flush()
+    await store.register(["new"])
+    for nonce in ("a", "b"):
+        await harness.redis.script_flush()
+        assert (await store.claim("w", [Claim(nonce, nonce)], 0))[0].verdict == 1
+    await harness.redis.script_flush()
+    assert await store.renew("w", [Lease("a", "a", 1, False)]) == [True]
+    await harness.redis.script_flush()
+    assert await store.release([Lease("a", "a", 1, False)]) == [True]
+    await harness.redis.script_flush()
+    assert await store.finish([Finish("b", "b", 1, S.SUCCESS, LARGE)]) == [True]
+    await harness.redis.script_flush()
+    await store.bury("w")
+    await harness.redis.script_flush()
+    assert await store.snapshots(["b"]) == [Snapshot(S.SUCCESS, 1, LARGE)]
+
+
+async def test_a_death_is_announced(harness: RedisHarness) -> None:
+    pubsub = harness.redis.pubsub()
+    await pubsub.subscribe(harness.keys.control)
+    await pubsub.get_message(timeout=5)
+    await harness.store.bury("host/1-2")
+    message = await pubsub.get_message(timeout=5)
+    assert message is not None
+    assert message["data"] == b"dead host/1-2"
+    await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+
+async def test_a_lease_ends_on_the_servers_own_clock(stack: Servers, app_name: str) -> None:
+    quick = RedisStore(settings(redis=stack.redis).model_copy(update={"lease_s": 0.05}), app_name)
+    await quick.claim("w", [Claim("t", "a")], 0)
+    verdicts = set()
+    async with asyncio.timeout(5):
+        while (reply := (await quick.claim("w", [Claim("t", "b")], 0))[0]).verdict == WAIT:
+            verdicts.add(0 < reply.wait_ms <= 50)
+    assert reply.verdict == 2
+    assert verdicts == {True}
+    await quick.redis.delete(quick.keys.task + "t")
+    await quick.aclose()
+
+
+async def test_two_processes_agree_on_the_incarnation(harness: RedisHarness, stack: Servers, app_name: str) -> None:
+    stores = [RedisStore(settings(redis=stack.redis), app_name) for _ in range(5)]
+    assert len(set(await asyncio.gather(*(store.incarnation() for store in stores)))) == 1
+    for store in stores:
+        await store.aclose()
+
+
+async def test_a_full_server_is_an_outage_and_no_failure(redis_server: Callable[..., RedisServer]) -> None:
+    server = redis_server()
+    await server.start(aof=False)
+    store = RedisStore(settings(redis=server.url), "full")
+    await store.claim("w", [Claim("t", "n")], 0)
+    await store.redis.config_set("maxmemory", "1")
+    with pytest.raises(StoreUnavailable):
+        await store.register(["x"])
+    with pytest.raises(StoreUnavailable):
+        await store.finish([Finish("t", "n", 1, S.SUCCESS, LARGE)])
+    with pytest.raises(StoreUnavailable):
+        await store.incarnation()
+    await store.redis.config_set("maxmemory", "0")
+    assert await store.finish([Finish("t", "n", 1, S.SUCCESS, LARGE)]) == [True]
+    await store.aclose()
+
+
+async def test_a_replica_is_an_outage_and_no_failure(redis_server: Callable[..., RedisServer]) -> None:
+    server = redis_server()
+    await server.start(aof=False)
+    store = RedisStore(settings(redis=server.url), "replica")
+    await store.claim("w", [Claim("t", "n")], 0)
+    await store.redis.replicaof("127.0.0.1", "1")
+    with pytest.raises(StoreUnavailable):
+        await store.register(["x"])
+    with pytest.raises(StoreUnavailable):
+        await store.incarnation()
+    await store.aclose()
+
+
+async def test_a_server_that_is_not_there_is_a_typed_error_in_one_line(
+    redis_server: Callable[..., RedisServer],
+) -> None:
+    server = redis_server()  # never started: its port is reserved and closed
+    store = RedisStore(settings(redis=server.url), "away")
+    for call in (store.start(), store.register(["t"]), store.incarnation(), store.snapshots(["t"])):
+        with pytest.raises(StoreUnavailable) as caught:
+            await call
+        assert "\n" not in str(caught.value)
+    await store.aclose()
+
+
+async def test_a_frozen_server_is_a_typed_error_within_the_deadline(redis_server: Callable[..., RedisServer]) -> None:
+    server = redis_server()
+    await server.start(aof=False)
+    store = RedisStore(settings(redis=server.url, redis_timeout_s=0.3), "frozen")
+    await store.register(["t"])
+    await server.freeze()
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(StoreUnavailable):
+        await store.register(["u"])
+    assert asyncio.get_running_loop().time() - began < 3
+    await server.thaw()
+    await store.claim("w", [Claim("u", "n")], 0)
+    await store.aclose()
+
+
+async def test_a_restart_that_keeps_data_changes_nothing(redis_server: Callable[..., RedisServer]) -> None:
+    server = redis_server()
+    await server.start(aof=True)
+    store = RedisStore(settings(redis=server.url), "restart")
+    before = await store.incarnation()
+    await store.claim("w", [Claim("t", "n")], 0)
+    await server.restart()
+    assert await store.finish([Finish("t", "n", 1, S.SUCCESS, LARGE)]) == [True]
+    assert await store.incarnation() == before
+    await store.aclose()
+
+
+async def test_a_policy_that_evicts_is_warned_of(
+    redis_server: Callable[..., RedisServer], caplog: pytest.LogCaptureFixture
+) -> None:
+    server = redis_server(options=("--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"))
+    await server.start(aof=False)
+    store = RedisStore(settings(redis=server.url), "evicts")
+    await store.start()
+    assert "allkeys-lru" in caplog.text
+    caplog.clear()
+    await store.redis.config_set("maxmemory-policy", "noeviction")
+    await store.start()
+    assert not caplog.records
+    await store.aclose()
+
+
+def test_a_malformed_url_is_a_config_error() -> None:
+    with pytest.raises(ConfigError, match="redis"):
+        RedisStore(settings(redis="redis://host:port/0"), "a")
+
+
+async def test_a_client_of_ones_own_may_be_given(stack: Servers, app_name: str) -> None:
+    redis = Redis.from_url(stack.redis, protocol=2)
+    store = RedisStore(settings(redis="redis://nowhere:1/0"), app_name, redis=redis)
+    assert await store.snapshots(["t"]) == [None]
+    await store.aclose()
