@@ -1,0 +1,45 @@
+"""YADTQ: an asyncio-native distributed task queue. Kafka carries every task, Redis answers every question about it."""
+
+from yadtq.app import Yadtq
+from yadtq.client import Client
+from yadtq.context import TaskContext
+from yadtq.errors import (
+    BrokerUnavailable,
+    ConfigError,
+    Discard,
+    InvalidArguments,
+    ResultLost,
+    Retry,
+    StoreUnavailable,
+    SubmitUncertain,
+    TaskCancelled,
+    TaskFailed,
+    TaskNotFound,
+    UnknownTask,
+    YadtqError,
+)
+from yadtq.handle import TaskHandle
+from yadtq.states import TaskStatus
+from yadtq.task import Task
+
+__all__ = [
+    "BrokerUnavailable",
+    "Client",
+    "ConfigError",
+    "Discard",
+    "InvalidArguments",
+    "ResultLost",
+    "Retry",
+    "StoreUnavailable",
+    "SubmitUncertain",
+    "Task",
+    "TaskCancelled",
+    "TaskContext",
+    "TaskFailed",
+    "TaskHandle",
+    "TaskNotFound",
+    "TaskStatus",
+    "UnknownTask",
+    "Yadtq",
+    "YadtqError",
+]

@@ -16,9 +16,12 @@
     │   └── ResultLost             Redis lost its data while the result was awaited
     ├── EnvelopeError            a record is not a task: undecodable, wrong version, wrong field
     ├── BrokerUnavailable        Kafka did not answer in time
-    └── StoreUnavailable         Redis did not answer in time
+    ├── StoreUnavailable         Redis did not answer in time
+    ├── TaskTimeout              stored as the error of a task whose `timeout` ran out
+    ├── Retry                    raised by a task: run me again
+    └── Discard                  raised by a task: no further attempt
+        └── ResultTooLarge         stored as the error of a task that returned too much
 
-Control flow for task authors, raised inside a task: `Retry(delay=...)` and `Discard(reason)`.
 Messages are one line and say what to do.
 """
 
@@ -167,10 +170,6 @@ class TaskTimeout(YadtqError):
     """Stored as the error of a task whose `timeout` ran out."""
 
 
-class ResultTooLarge(YadtqError):
-    """Stored as the error of a task whose encoded result is over `max_result_bytes`."""
-
-
 class Retry(YadtqError):
     """Raise inside a task to be run again, whatever `retries` says of other errors.
 
@@ -184,3 +183,7 @@ class Retry(YadtqError):
 
 class Discard(YadtqError):
     """Raise inside a task to fail it at once, with no further attempt."""
+
+
+class ResultTooLarge(Discard):
+    """Stored as the error of a task whose encoded result is over `max_result_bytes`."""

@@ -8,6 +8,7 @@ while a call is under way wait for its answer and then leave together, as TCP's 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -23,61 +24,97 @@ class MicroBatch(Generic[T, R]):
     """Collects items, sends them by `send`, and gives each caller its own answer.
 
     send: takes up to `limit` items and returns as many answers in the same order; its exception goes to every caller of
-    that batch. at_once: how many calls may be under way.
+    that batch. at_once: how many calls may be under way. timeout_s: an item that has no answer so long after it was
+    added gets a `TimeoutError`, be it queued or on its way; one timer serves all of them.
     """
 
     def __init__(
-        self, send: Callable[[Sequence[T]], Awaitable[Sequence[R]]], *, limit: int = 500, at_once: int = 1
+        self,
+        send: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        *,
+        timeout_s: float,
+        limit: int = 500,
+        at_once: int = 1,
     ) -> None:
         self._send = send
+        self._timeout_s = timeout_s
         self._limit = limit
         self._at_once = at_once
-        self._items: list[T] = []
-        self._answers: list[asyncio.Future[R]] = []
+        self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._flushes: set[asyncio.Task[None]] = set()
         self._scheduled = False
+        # In order of their deadlines, since all have the same time-out.
+        self._deadlines: deque[tuple[float, asyncio.Future[R]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
 
     def add(self, item: T) -> asyncio.Future[R]:
-        """Queue one item; the future is its answer. Cancelling the future does not take the item back."""
+        """Queue one item; the future is its answer. Cancelling the future takes a queued item back, not a sent one."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[R] = loop.create_future()
-        self._items.append(item)
-        self._answers.append(answer)
+        self._waiting.append((item, answer))
         if not self._scheduled and len(self._flushes) < self._at_once:
             self._scheduled = True
             loop.call_soon(self._flush)
+        self._deadlines.append((loop.time() + self._timeout_s, answer))
+        if self._timer is None:
+            self._timer = loop.call_later(self._timeout_s, self._expire)
         return answer
 
     def _flush(self) -> None:
         self._scheduled = False
-        while self._items and len(self._flushes) < self._at_once:
-            items, self._items = self._items[: self._limit], self._items[self._limit :]
-            answers, self._answers = self._answers[: self._limit], self._answers[self._limit :]
-            task = asyncio.get_running_loop().create_task(self._call(items, answers))
-            self._flushes.add(task)
-            task.add_done_callback(self._finished)
+        loop = asyncio.get_running_loop()
+        while self._waiting and len(self._flushes) < self._at_once:
+            batch: list[tuple[T, asyncio.Future[R]]] = []
+            while self._waiting and len(batch) < self._limit:
+                entry = self._waiting.popleft()
+                if not entry[1].done():  # given up while it was queued: sending it would do what nobody waits for
+                    batch.append(entry)
+            if batch:
+                task = loop.create_task(self._call(batch))
+                self._flushes.add(task)
+                task.add_done_callback(self._flushed)
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _flushed(self, task: asyncio.Task[None]) -> None:
         self._flushes.discard(task)
         self._flush()
 
-    async def _call(self, items: list[T], answers: list[asyncio.Future[R]]) -> None:
+    async def _call(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:
-            for answer, value in zip(answers, await self._send(items), strict=True):
+            values = await self._send([item for item, _ in batch])
+            for (_, answer), value in zip(batch, values, strict=True):
                 if not answer.done():
                     answer.set_result(value)
-        except BaseException as error:
-            for answer in answers:
+        except Exception as error:
+            for _, answer in batch:
                 if not answer.done():
-                    if isinstance(error, Exception):
-                        answer.set_exception(error)
-                        answer.exception()  # marks it as seen: a caller may have given up waiting
-                    else:
-                        answer.cancel()
-            if not isinstance(error, Exception):
-                raise
+                    answer.set_exception(error)
+                    answer.exception()  # marks it as seen: its caller may have been cancelled meanwhile
+        finally:
+            for _, answer in batch:
+                answer.cancel()  # only has an effect if this call itself was cancelled
+
+    def _expire(self) -> None:
+        """Fail what is overdue, drop what is answered, and set the timer for the first that is neither."""
+        loop = asyncio.get_running_loop()
+        self._timer = None
+        while self._deadlines:
+            deadline, answer = self._deadlines[0]
+            if not answer.done():
+                if deadline > loop.time():
+                    self._timer = loop.call_at(deadline, self._expire)
+                    return
+                answer.set_exception(TimeoutError(f"no answer within {self._timeout_s:g} s"))
+                answer.exception()
+            self._deadlines.popleft()
 
     async def aclose(self) -> None:
-        """Wait for what is under way. Give it a deadline."""
-        while self._flushes or self._items:
-            await asyncio.wait(self._flushes) if self._flushes else await asyncio.sleep(0)
+        """Let what was added end, within `timeout_s`; then nothing is left."""
+        while self._waiting or self._flushes:
+            if self._flushes:
+                await asyncio.wait(self._flushes)
+            else:
+                self._flush()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._deadlines.clear()

@@ -6,7 +6,7 @@ half of it is sure, half is random, so that neighbours which failed together do 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from yadtq.errors import Discard, Retry
 
@@ -34,3 +34,7 @@ class RetryPolicy:
         # 2**1000 would overflow a float; past 60 doublings the cap has long won.
         ceiling = min(self.cap_s, self.base_s * 2.0 ** min(failures - 1, 60))
         return ceiling * (0.5 + jitter / 2)
+
+    def with_retries(self, retries: int) -> RetryPolicy:
+        """The same back-off with another number of retries."""
+        return replace(self, retries=retries)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup, TaskStatus
 
-__all__ = ["Service", "ServiceEnded", "start_services"]
+__all__ = ["Service", "ServiceEnded", "first_cause", "start_services"]
 
 log = logging.getLogger("yadtq.service")
 
@@ -64,3 +64,10 @@ async def start_services(group: TaskGroup, services: Sequence[Service], stopping
 
     for service in services:
         await group.start(watched, service, name=f"yadtq-{service.name}")
+
+
+def first_cause(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The first exception in a group that is none: what a person wants to read when one part failed and ended the rest."""
+    for error in errors.exceptions:
+        return first_cause(error) if isinstance(error, BaseExceptionGroup) else error
+    return errors

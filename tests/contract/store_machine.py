@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
 from tests.contract.store_harness import DELAY_MS, LEASE_MS, RESULT_TTL_S, STEP_MS
 from yadtq.ports import FINAL, SUSPECT, WAIT, Claim, ClaimReply, Finish, Lease, Snapshot, Store
@@ -70,7 +70,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.runner = asyncio.Runner()
+        self.loop = asyncio.new_event_loop()
         self.harnesses = self.run(self.open())
         for harness in self.harnesses:
             for channel in CHANNELS:
@@ -89,10 +89,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.expected_news: dict[str, list[tuple[str, Snapshot]]] = {channel: [] for channel in CHANNELS}
 
     def run(self, call: Awaitable[Any]) -> Any:
-        async def awaited() -> Any:
-            return await call
-
-        return self.runner.run(awaited())
+        return self.loop.run_until_complete(call)
 
     def call(self, verb: Callable[[Store], Awaitable[Any]]) -> Any:
         """The same call on every store; the answer, if they agree. Now and then it is repeated later."""
@@ -294,7 +291,7 @@ class StoreMachine(RuleBasedStateMachine):
         finally:
             for harness in self.harnesses:
                 self.run(harness.aclose())
-            self.runner.close()
+            self.loop.close()
 
     def no_task_is_lost(self) -> None:
         """Every task is final, or is granted to whoever asks when the time has come."""

@@ -81,9 +81,7 @@ def test_a_removed_file_is_made_anew(locks: Callable[..., SlotLocks], tmp_path: 
     assert locks().take().number == 1
 
 
-def test_a_twin_that_came_while_the_file_was_gone_is_reported(
-    locks: Callable[..., SlotLocks], tmp_path: Path
-) -> None:
+def test_a_twin_that_came_while_the_file_was_gone_is_reported(locks: Callable[..., SlotLocks], tmp_path: Path) -> None:
     slots = locks()
     slot = slots.take()
     shutil.rmtree(tmp_path / "locks")

@@ -18,7 +18,7 @@ __all__ = ["Allowance", "allowance"]
 
 
 class Allowance(NamedTuple):
-    """max_records: 0 means fetch nothing. partitions: those with room, or None for all of them. stalled: those without."""
+    """max_records: 0 means fetch nothing. partitions: those with room, None for all. stalled: those without."""
 
     max_records: int
     partitions: list[Partition] | None

@@ -24,7 +24,7 @@ class PartitionTracker(Generic[T]):
     __slots__ = ("_in_flight", "committed", "last_seen", "lost")
 
     def __init__(self, start: int) -> None:
-        # OrderedDict, not dict: to take the head of a plain dict scans its tombstones (60 k times: 0.47 s, not 0.005 s).
+        # Not a dict: taking its head scans the tombstones of all heads before (60 k of them: 0.47 s, not 0.005 s).
         self._in_flight: OrderedDict[int, T] = OrderedDict()
         self.last_seen = start - 1
         self.committed = start

@@ -11,21 +11,43 @@ import fcntl
 import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 
 from yadtq.embedded.errors import DataDirInUse
 
 
 class DataDir:
-    """path: the folder, made where it is missing; None takes a temporary one, which `close` removes."""
+    """path: the folder, made where it is missing; None takes a temporary one, which `close` removes.
+
+    `open` and `close` block, and are called in threads. After `close` a late `open` does nothing: the thread of a
+    start that was cancelled may come to run only then.
+    """
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
         self.kept = path is not None
-        self.path = Path(path if path is not None else tempfile.mkdtemp(prefix="yadtq-")).resolve()
+        self.path = Path(path or "")  # absolute once it is open
         self.lock_fd = -1
+        self._closed = False
+        self._mutex = threading.Lock()
 
     def open(self) -> None:
         """Make the folders and take the lock. Raises DataDirInUse."""
+        with self._mutex:
+            if not self._closed:
+                self._open()
+
+    def close(self) -> None:
+        """Release the lock and remove a temporary folder. Only after the servers have ended."""
+        with self._mutex:
+            self._closed = True
+            self._close()
+
+    def _open(self) -> None:
+        if self.kept:
+            self.path = self.path.resolve()
+        elif self.path == Path():
+            self.path = Path(tempfile.mkdtemp(prefix="yadtq-")).resolve()
         for name in ("kafka", "redis", "logs"):
             (self.path / name).mkdir(parents=True, exist_ok=True, mode=0o700)
         fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -39,14 +61,13 @@ class DataDir:
         os.pwrite(fd, str(os.getpid()).encode(), 0)
         self.lock_fd = fd
 
-    def close(self) -> None:
-        """Release the lock and remove a temporary folder. Only after the servers have ended."""
+    def _close(self) -> None:
         if self.lock_fd >= 0:
             # Not only closed: a process that the user's code forked meanwhile has a copy of the descriptor.
             fcntl.flock(self.lock_fd, fcntl.LOCK_UN)
             os.close(self.lock_fd)
             self.lock_fd = -1
-        if not self.kept:
+        if not self.kept and self.path != Path():
             shutil.rmtree(self.path, ignore_errors=True)
 
 

@@ -160,21 +160,23 @@ class ServerProcess:
     async def _launch(self, ports: Sequence[int]) -> None:
         self._pid = None
         guard = [str(broker_binary()), "guard", "-grace", f"{_GRACE_S}s", f"-quiet={not self._spec.announces}", "--"]
-        log = await anyio.to_thread.run_sync(_open_log, self.log)
+        log = _open_log(self.log)
         try:
             self._log_start = os.lseek(log, 0, os.SEEK_END)
-            self._guard = await asyncio.create_subprocess_exec(
-                *guard,
-                *self._spec.command(ports),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                pass_fds=(self._lock_fd,),
-                # A Ctrl-C in the terminal is for us: the servers end after those who use them.
-                start_new_session=True,
-                # Valkey refuses to start under a locale that the machine does not have.
-                env={**os.environ, "LC_ALL": "C"},
-            )
+            # Shielded: asyncio would kill the half-made process of a cancelled call, but not wait for its end.
+            with anyio.CancelScope(shield=True):
+                self._guard = await asyncio.create_subprocess_exec(
+                    *guard,
+                    *self._spec.command(ports),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=log,
+                    pass_fds=(self._lock_fd,),
+                    # A Ctrl-C in the terminal is for us: the servers end after those who use them.
+                    start_new_session=True,
+                    # Valkey refuses to start under a locale that the machine does not have.
+                    env={**os.environ, "LC_ALL": "C"},
+                )
         finally:
             os.close(log)
 

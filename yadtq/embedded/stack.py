@@ -116,7 +116,7 @@ class EmbeddedStack:
         return self._data
 
     async def _open(self) -> None:
-        self._data = await anyio.to_thread.run_sync(DataDir, self._data_dir)
+        self._data = DataDir(self._data_dir)
         await self._lock(self._data)
         specs = (
             broker_spec(self._data, port=self._kafka_port, brokers=self._brokers, control=self._with_control),
@@ -155,8 +155,10 @@ class EmbeddedStack:
         data, servers = self._data, self._servers or ()
         self._data = self._servers = None
         with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as group:
-                for server in servers:
-                    group.start_soon(server.kill if kill else server.stop)
-            if data is not None:
-                await anyio.to_thread.run_sync(data.close)
+            try:
+                async with anyio.create_task_group() as group:
+                    for server in servers:
+                        group.start_soon(server.kill if kill else server.stop)
+            finally:
+                if data is not None:
+                    await anyio.to_thread.run_sync(data.close)

@@ -52,7 +52,7 @@ def connect(settings: Settings, *, connections: int = 8) -> Redis:
         )
     except ValueError as error:
         raise ConfigError(f"redis URL {settings.redis!r}: {error}") from None
-    return Redis(connection_pool=pool, auto_close_connection_pool=True)
+    return Redis.from_pool(pool)  # which it then closes with itself
 
 
 async def within(seconds: float, call: Awaitable[T], what: str) -> T:
@@ -69,7 +69,8 @@ async def within(seconds: float, call: Awaitable[T], what: str) -> T:
     except NoScriptError:
         raise
     except ResponseError as error:
-        if any(word in str(error) for word in _OUTAGE):
+        # redis-py cuts the code off the text of the errors it knows; older servers put it amid a script's error.
+        if error.status_code in _OUTAGE or any(word in str(error) for word in _OUTAGE):
             raise StoreUnavailable(f"Redis can't serve {what}: {error}") from error
         raise
     except RedisError as error:

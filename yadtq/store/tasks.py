@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from yadtq.ports import Claim, Finish, Lease
     from yadtq.settings import Settings
 
-__all__ = ["INLINE_BYTES", "SUSPECT_FROM", "RedisStore", "parse_news"]
+__all__ = ["INLINE_BYTES", "SUSPECT_FROM", "WAIT_TTL_S", "RedisStore", "parse_news"]
 
 log = logging.getLogger("yadtq.store")
 
@@ -36,7 +36,7 @@ INLINE_BYTES = 64
 #: suspect and runs with no other suspect beside it, until the culprit is alone with its crash (D7).
 SUSPECT_FROM = 2
 #: A waiter may ask for a task before anyone has registered it (a foreign producer); it asks again long before this.
-_WAIT_TTL_S = 120
+WAIT_TTL_S = 120
 
 _REGISTER, _CLAIM, _RENEW, _RELEASE, _FINISH, _WAIT, _BURY = (
     Script(name) for name in ("register", "claim", "renew", "release", "finish", "wait", "bury")
@@ -127,7 +127,7 @@ class RedisStore:
         return await self._read(channel, task_ids)
 
     async def _read(self, channel: str, task_ids: Sequence[str]) -> list[Snapshot | None]:
-        flat = iter(await self._scripts.call(_WAIT, [self.keys.task + id_ for id_ in task_ids], [channel, _WAIT_TTL_S]))
+        flat = iter(await self._scripts.call(_WAIT, [self.keys.task + id_ for id_ in task_ids], [channel, WAIT_TTL_S]))
         found: list[Snapshot | None] = []
         for state, attempt, payload in zip(flat, flat, flat, strict=True):
             found.append(
@@ -136,7 +136,7 @@ class RedisStore:
         return await self.fetch_large(task_ids, found)
 
     async def fetch_large(self, task_ids: Sequence[str], found: Sequence[Snapshot | None]) -> list[Snapshot | None]:
-        """Snapshots with the payloads that lie in keys of their own put in. An expired one makes it None."""
+        """Snapshots with payloads from keys of their own put in. Where one has expired, a final state is None."""
         whole = list(found)
         wanted = [
             (at, f"{self.keys.result}{task_ids[at]}:{snapshot.payload[1:].decode()}")
@@ -149,8 +149,11 @@ class RedisStore:
             )
             for (at, _), value in zip(wanted, values, strict=True):
                 snapshot = whole[at]
-                if value is None or snapshot is None:
-                    whole[at] = None
+                if snapshot is None:
+                    continue
+                if value is None:
+                    # Results and states expire together; the last error of a long delay may go before its task does.
+                    whole[at] = None if snapshot.status.final else snapshot._replace(payload=b"")
                 else:
                     # The worker has kept to max_result_bytes; here only a bomb has to be stopped.
                     whole[at] = snapshot._replace(payload=decompress(cast("bytes", value), 1 << 30))

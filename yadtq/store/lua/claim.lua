@@ -8,7 +8,13 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local lease_end = string.format('%d', now + ARGV[1])
 local ttl, worker = ARGV[2], ARGV[3]
 local suspects, suspect_from = tonumber(ARGV[4]), tonumber(ARGV[5])
-local out = {}
+local out, held_back = {}, {}
+
+local function grant(key, attempt, nonce)
+  redis.call('HSET', key, 's', 'I', 'a', attempt, 'n', nonce, 'l', lease_end, 'w', worker)
+  return attempt
+end
+
 for i = 2, #KEYS do
   local key, nonce, at = KEYS[i], ARGV[i + 4], (i - 2) * 4
   local task = redis.call('HMGET', key, 's', 'a', 'n', 'l', 'w', 'k', 'f')
@@ -20,6 +26,7 @@ for i = 2, #KEYS do
   elseif state == 'I' then
     if task[3] == nonce then
       verdict = attempt
+      if crashes >= suspect_from then suspects = suspects - 1 end
     else
       wait = tonumber(task[4] or 0) - now
       if wait > 0 and redis.call('HEXISTS', KEYS[1], task[5] or '') == 1 then wait = 0 end
@@ -30,21 +37,34 @@ for i = 2, #KEYS do
         redis.call('HDEL', key, 'n', 'l', 'w')
       end
     end
-  elseif state == 'R' then
+  elseif state then
     wait = tonumber(task[4] or 0) - now
+    -- A nonce whose attempt has ended is the echo of a claim that was answered long ago, on a connection that was cut
+    -- since. Nobody hears the answer: a lease would lie there unused and be charged as a crash.
+    if task[3] == nonce then wait = math.max(wait, tonumber(ARGV[1])) end
   end
   if not verdict then
     if wait > 0 then
       verdict = -1
-    elseif crashes >= suspect_from and suspects <= 0 then
+    elseif crashes >= suspect_from then
       verdict, wait = -2, 0
+      held_back[#held_back + 1] = { i, attempt }
     else
-      if crashes >= suspect_from then suspects = suspects - 1 end
-      verdict, wait = attempt + 1, 0
-      redis.call('HSET', key, 's', 'I', 'a', verdict, 'n', nonce, 'l', lease_end, 'w', worker)
+      verdict, wait = grant(key, attempt + 1, nonce), 0
       if not state then redis.call('EXPIRE', key, ttl) end
     end
   end
   out[at + 1], out[at + 2], out[at + 3], out[at + 4] = verdict, crashes, failures, wait
+end
+-- Suspects come last: a repeat of this call must count those that it was granted the first time.
+for _, suspect in ipairs(held_back) do
+  local i = suspect[1]
+  local at = (i - 2) * 4
+  if redis.call('HGET', KEYS[i], 's') == 'I' then -- the same task twice in one batch
+    out[at + 1], out[at + 4] = -1, tonumber(ARGV[1])
+  elseif suspects > 0 then
+    suspects = suspects - 1
+    out[at + 1] = grant(KEYS[i], suspect[2] + 1, ARGV[i + 4])
+  end
 end
 return out

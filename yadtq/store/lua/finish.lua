@@ -18,7 +18,7 @@ for i, key in ipairs(KEYS) do
       redis.call('HSET', key, 's', 'R', 'a', attempt, 'n', nonce, 'r', payload, 'f', (task[5] or 0) + 1,
         'l', string.format('%d', now + ARGV[at + 5]))
       redis.call('HDEL', key, 'w')
-      redis.call('EXPIRE', key, ARGV[2])
+      redis.call('EXPIRE', key, ARGV[2] + math.floor(ARGV[at + 5] / 1000))
     else
       redis.call('HSET', key, 's', state, 'a', attempt, 'n', nonce, 'r', payload)
       redis.call('HDEL', key, 'l', 'w', 'c')

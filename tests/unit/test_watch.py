@@ -1,0 +1,228 @@
+"""Nobody is condemned on evidence that we could not have seen."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yadtq.envelope import Heartbeat
+from yadtq.settings import Settings
+from yadtq.supervisor.watch import LivenessTable, TopicWatch, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SILENCE_S, START_S, BEAT_S = 15.0, 30.0, 1.0
+
+
+class HandClock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+
+class World:
+    """A table and its clock; `live` lets seconds pass, with a canary and a check in each."""
+
+    def __init__(self) -> None:
+        self.clock = HandClock()
+        self.table = LivenessTable(clock=self.clock, heartbeat_s=BEAT_S, silence_s=SILENCE_S, start_timeout_s=START_S)
+
+    def live(self, seconds: int, *, canary: bool = True, pipe: Iterable[str] = (), topic: Iterable[str] = ()) -> None:
+        for _ in range(seconds):
+            self.clock.now += 1
+            if canary:
+                self.table.canary()
+            for worker in pipe:
+                self.table.piped(worker, "running")
+            for worker in topic:
+                self.table.seen(worker, "running")
+            self.table.check()
+
+    def running(self, worker: str) -> None:
+        self.table.spawned(worker)
+        self.table.piped(worker, "running")
+
+
+def test_a_worker_heard_by_either_way_is_alive() -> None:
+    world = World()
+    for worker in ("by-pipe", "by-topic", "by-none"):
+        world.running(worker)
+    world.live(20, pipe=["by-pipe"], topic=["by-topic"])
+    assert world.table.check() == {
+        "by-pipe": Verdict.ALIVE,
+        "by-topic": Verdict.ALIVE,
+        "by-none": Verdict.SILENT,
+    }
+
+
+def test_the_limit_is_exact() -> None:
+    world = World()
+    world.live(60)
+    world.running("w")
+    world.live(14)
+    assert world.table.check()["w"] is Verdict.ALIVE
+    world.live(1)
+    assert world.table.check()["w"] is Verdict.SILENT
+
+
+def test_in_an_outage_of_kafka_nobody_is_condemned() -> None:
+    world = World()
+    world.live(60)
+    world.running("w")
+    world.live(100, canary=False)
+    assert world.table.check()["w"] is Verdict.UNKNOWN
+
+
+def test_the_first_canary_after_an_outage_proves_nothing_of_the_time_before() -> None:
+    world = World()
+    world.live(60)
+    world.running("w")
+    world.live(100, canary=False)
+    world.live(SILENCE_S.__trunc__())
+    assert world.table.check()["w"] is Verdict.UNKNOWN
+    world.live(1)
+    assert world.table.check()["w"] is Verdict.SILENT
+
+
+def test_after_a_freeze_of_the_supervisor_everybody_has_time_again() -> None:
+    world = World()
+    world.running("w")
+    world.live(60, pipe=["w"])
+    world.clock.now += 300
+    world.table.canary()
+    assert world.table.check()["w"] is Verdict.ALIVE
+    world.live(14)
+    assert world.table.check()["w"] is Verdict.ALIVE
+    world.live(2)
+    assert world.table.check()["w"] is Verdict.SILENT
+
+
+def test_a_start_has_a_limit_however_loud_it_is() -> None:
+    world = World()
+    world.live(60)
+    world.table.spawned("w")
+    for _ in range(29):
+        world.live(1)
+        world.table.piped("w", "starting")
+    assert world.table.check()["w"] is Verdict.ALIVE
+    world.live(1)
+    assert world.table.check()["w"] is Verdict.SILENT
+
+
+def test_a_start_that_waits_for_kafka_with_us_is_not_overdue() -> None:
+    world = World()
+    world.table.spawned("w")
+    world.live(100, canary=False)
+    assert world.table.check()["w"] is Verdict.UNKNOWN
+
+
+def test_an_end_without_a_run_is_no_start() -> None:
+    world = World()
+    world.table.spawned("w")
+    world.table.piped("w", "draining")
+    world.live(16)
+    assert world.table.check()["w"] is Verdict.SILENT
+
+
+def test_strangers_and_the_removed_are_not_judged() -> None:
+    world = World()
+    world.running("w")
+    world.table.seen("stranger", "running")
+    world.table.removed("w")
+    assert world.table.check() == {}
+
+
+def test_our_own_announcement_of_a_death_is_no_sign_of_life() -> None:
+    world = World()
+    world.running("w")
+    for _ in range(16):
+        world.live(1)
+        world.table.seen("w", "dead")
+    assert world.table.check()["w"] is Verdict.SILENT
+
+
+steps = st.lists(st.tuples(st.sampled_from(["pipe", "topic", "canary", "check"]), st.floats(0, 8)), max_size=80)
+
+
+@given(steps)
+def test_silent_means_silent_in_plain_sight(steps: list[tuple[str, float]]) -> None:
+    world = World()
+    world.running("w")
+    begun = world.clock.now
+    gap_s = world.table.gap_s
+    heard, canaries, checks = begun, [], [begun]
+    for event, wait_s in steps:
+        world.clock.now += wait_s
+        now = world.clock.now
+        match event:
+            case "pipe":
+                world.table.piped("w", "running")
+                heard = now
+            case "topic":
+                world.table.seen("w", "running")
+                heard = now
+            case "canary":
+                world.table.canary()
+                canaries.append(now)
+            case _:
+                verdict = world.table.check()["w"]
+                checks.append(now)
+                window = now - SILENCE_S
+                seen = [at for at in canaries if at >= window]
+                awake = all(after - before <= gap_s for before, after in pairwise(checks) if after > window)
+                if verdict is Verdict.SILENT:
+                    assert heard <= window
+                    assert seen
+                    assert now - seen[-1] <= gap_s
+                    assert awake
+                elif heard <= window and awake and canaries and canaries[0] <= window:
+                    before = max(at for at in canaries if at <= window)
+                    blind = [b - a for a, b in pairwise([before, *seen, now]) if b - a > gap_s]
+                    assert blind, "a silence in plain sight went unnoticed"
+
+
+class Record:
+    topic, partition, offset, timestamp, headers = "t", 0, 0, 0, ()
+
+    def __init__(self, key: bytes | None, value: bytes | None) -> None:
+        self.key, self.value = key, value
+
+
+class NoProducer:
+    async def append(self, records: object) -> None:
+        raise NotImplementedError
+
+
+def beat(worker: str, phase: str) -> Record:
+    value = Heartbeat(worker=worker, host="h", pid=1, phase=phase, seq=1, at=0.0)  # type: ignore[arg-type]
+    return Record(worker.encode(), value.encode())
+
+
+def test_the_watch_tells_canaries_and_heartbeats_apart() -> None:
+    world = World()
+    settings = Settings.load(kafka="127.0.0.1:1")
+    watch = TopicWatch(settings=settings, topic="t", producer=NoProducer(), table=world.table, nonce="mine")
+    world.live(60, canary=False)
+    world.table.spawned("w")
+    for record in (
+        Record(b"canary:another", b'{"v":1,"canary":"another"}'),
+        Record(None, None),
+        Record(b"w", b"garbage"),
+    ):
+        watch._note(record)
+    assert not world.table.visible()
+    watch._note(Record(b"canary:mine", b'{"v":1,"canary":"mine"}'))
+    assert world.table.visible()
+    world.live(20)
+    watch._note(beat("w", "running"))
+    world.live(14)
+    assert world.table.check()["w"] is Verdict.ALIVE

@@ -1,0 +1,162 @@
+"""An app: a name, settings, and the tasks that belong together. What `from yadtq import Yadtq` gives."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+
+from yadtq.client import Client
+from yadtq.errors import ConfigError
+from yadtq.registry import Registry
+from yadtq.retry import RetryPolicy
+from yadtq.settings import Settings
+from yadtq.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from yadtq.context import TaskContext
+
+__all__ = ["Yadtq", "load_app"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _Decorator(Protocol):
+    """`@app.task(...)`: async or sync, with or without a context as the first parameter."""
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[TaskContext, P], Awaitable[R]], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[TaskContext, P], R], /) -> Task[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Task[Any, Any]: ...
+
+
+class Yadtq:
+    """settings: keywords of `Settings` (kafka=, redis=, ...); what is not given comes from `YADTQ_*`.
+
+    Reading the settings is put off until something needs them: defining tasks must not depend on the environment.
+    """
+
+    def __init__(self, name: str = "default", **settings: Any) -> None:
+        from yadtq.broker.topics import TopicNames
+
+        TopicNames(name)  # refuses a name that no topic may have
+        self.name = name
+        self.registry = Registry()
+        self._given = settings
+        self._settings: Settings | None = None
+        self._client: Client | None = None
+
+    def __repr__(self) -> str:
+        return f"Yadtq({self.name!r}, tasks={[task.name for task in self.registry]})"
+
+    @property
+    def settings(self) -> Settings:
+        """Raises `ConfigError`."""
+        if self._settings is None:
+            self._settings = Settings.load(**self._given)
+        return self._settings
+
+    def configure(self, **settings: Any) -> None:
+        """Set or replace settings before the first client or worker; None leaves one as it is."""
+        self._given.update({name: value for name, value in settings.items() if value is not None})
+        self._settings = None
+
+    @overload
+    def task(self, function: Callable[Concatenate[TaskContext, P], Awaitable[R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
+    @overload
+    def task(self, function: Callable[Concatenate[TaskContext, P], R], /) -> Task[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        queue: str = "default",
+        retries: int = 0,
+        retry_base: float = 1.0,
+        retry_cap: float = 300.0,
+        timeout: float | None = None,
+    ) -> _Decorator: ...
+    def task(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        queue: str = "default",
+        retries: int = 0,
+        retry_base: float = 1.0,
+        retry_cap: float = 300.0,
+        timeout: float | None = None,
+    ) -> Task[Any, Any] | _Decorator:
+        """Make a function a task. Async functions run in the worker's loop, sync ones in a thread.
+
+        name: on the wire; default: the function's. retries: attempts after the first, with exponential back-off from
+        retry_base to retry_cap seconds. timeout: seconds an attempt may take. Raises `ConfigError`.
+        """
+        if retries < 0 or retry_base < 0 or retry_cap < 0:
+            raise ConfigError("retries, retry_base and retry_cap must be 0 or more")
+
+        def make(function: Callable[..., Any]) -> Task[Any, Any]:
+            task: Task[Any, Any] = Task(
+                function,
+                submitter=self._connected_client,
+                name=name,
+                queue=queue,
+                retry=RetryPolicy(retries, retry_base, retry_cap),
+                timeout=timeout,
+            )
+            self.registry.add(task)
+            return task
+
+        return make if function is None else make(function)
+
+    @asynccontextmanager
+    async def client(self, *, num_partitions: int | None = None) -> AsyncIterator[Client]:
+        """Connect. While it is open, `task.submit(...)` goes through it.
+
+        num_partitions: least number of partitions of the task topics; existing topics are grown, never shrunk.
+        """
+        client = Client(self.name, self.settings, self.registry, num_partitions=num_partitions)
+        async with client:
+            before, self._client = self._client, client
+            try:
+                yield client
+            finally:
+                self._client = before
+
+    def _connected_client(self) -> Client:
+        if self._client is None:
+            raise ConfigError(f"app {self.name!r} has no connected client: submit inside `async with app.client():`")
+        return self._client
+
+
+def load_app(path: str) -> Yadtq:
+    """The app at `module:attribute` (attribute: `app` if left out). Raises a one-line `ConfigError`."""
+    module_name, _, attribute = path.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does: an app lies where it is started
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+            raise ConfigError(f"no module named {module_name!r} here: expected module:app, like tasks:app") from None
+        raise
+    app = getattr(module, attribute or "app", None)
+    if not isinstance(app, Yadtq):
+        found = "nothing of that name" if app is None else f"a {type(app).__name__}"
+        raise ConfigError(f"{path!r}: expected a Yadtq app, found {found}")
+    return app

@@ -1,0 +1,137 @@
+"""Removing static members from a consumer group at once, when nobody will come back under their names.
+
+A static member (`group_instance_id`) keeps its partitions through a restart, and through its death until the session
+timeout. So whoever knows that it stays away has to say so, or its partitions lie idle for that long. LeaveGroup takes
+an instance id from version 3 on (KIP-345); aiokafka speaks version 1, hence the declarations here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from aiokafka.client import AIOKafkaClient, CoordinationType
+from aiokafka.errors import GroupIdNotFound, KafkaError, NoError, UnknownMemberIdError, for_code
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import Array, Int16, Int32, Schema, String
+
+from yadtq.broker.topics import connection_options
+from yadtq.errors import BrokerUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from yadtq.settings import Settings
+
+__all__ = ["leave_group"]
+
+log = logging.getLogger("yadtq.broker")
+
+_RETRY_S = 0.1
+#: A member or a group that isn't there has left: what we wanted.
+_GONE = (NoError, UnknownMemberIdError, GroupIdNotFound)
+
+
+class _LeaveGroupResponseV3(Response):  # type: ignore[misc]
+    API_KEY = 13
+    API_VERSION = 3
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("error_code", Int16),
+        (
+            "members",
+            Array(("member_id", String("utf-8")), ("group_instance_id", String("utf-8")), ("error_code", Int16)),
+        ),
+    )
+
+
+class _LeaveGroupRequestV3(RequestStruct):  # type: ignore[misc]
+    API_KEY = 13
+    API_VERSION = 3
+    RESPONSE_TYPE = _LeaveGroupResponseV3
+    SCHEMA = Schema(
+        ("group", String("utf-8")),
+        ("members", Array(("member_id", String("utf-8")), ("group_instance_id", String("utf-8")))),
+    )
+
+
+class _LeaveGroupRequest(Request[_LeaveGroupRequestV3]):  # type: ignore[misc]
+    API_KEY = 13
+
+    def __init__(self, group: str, instance_ids: Sequence[str]) -> None:
+        self._group, self._instance_ids = group, instance_ids
+
+    def build(self, request_struct_class: type[_LeaveGroupRequestV3]) -> _LeaveGroupRequestV3:
+        # An empty member id means: whichever process holds this instance id now.
+        return request_struct_class(self._group, [("", instance_id) for instance_id in self._instance_ids])
+
+
+class _Refused(KafkaError):  # type: ignore[misc]
+    """The coordinator kept some members."""
+
+
+async def leave_group(
+    settings: Settings, group: str, instance_ids: Sequence[str], *, timeout_s: float | None = None
+) -> None:
+    """Take these static members out of `group`; ids that are not in it are fine. Others get their partitions at once.
+
+    timeout_s: None takes `connect_timeout_s`. Raises `BrokerUnavailable` after it; then they go with their sessions.
+    """
+    left = list(instance_ids)
+    if not left:
+        return
+    seconds = settings.connect_timeout_s if timeout_s is None else timeout_s
+    problem: BaseException | None = None
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    left = await _attempt(settings, group, left)
+                except (KafkaError, OSError, NotImplementedError) as error:
+                    problem = error
+                    if not _may_pass(error):
+                        break
+                if not left:
+                    return
+                await asyncio.sleep(_RETRY_S)
+    except TimeoutError:
+        pass
+    reason = (str(problem) or type(problem).__name__) if problem else f"no answer within {seconds:g} s"
+    raise BrokerUnavailable(f"{', '.join(left)} could not be removed from group {group}: {reason}") from problem
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether another try can help: not for a broker too old for version 3, nor for a refused authorization."""
+    return isinstance(error, OSError) or bool(getattr(error, "retriable", False))
+
+
+async def _attempt(settings: Settings, group: str, instance_ids: list[str]) -> list[str]:
+    """One try on connections of its own. Returns the ids for which another one is due."""
+    client = AIOKafkaClient(**connection_options(settings))
+    try:
+        await client.bootstrap()
+        node = await client.coordinator_lookup(CoordinationType.GROUP, group)
+        return _check(await client.send(node, _LeaveGroupRequest(group, instance_ids)))
+    finally:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(2):
+            await client.close()
+
+
+def _check(response: Any) -> list[str]:
+    kind = for_code(response.error_code)
+    if kind not in _GONE:
+        raise kind()
+    if kind is not NoError:
+        return []
+    left: list[str] = []
+    for _member_id, instance_id, code in response.members:
+        member_error = for_code(code)
+        if member_error in _GONE:
+            continue
+        if not member_error.retriable:
+            raise _Refused(f"{instance_id}: {member_error.__name__}")
+        log.debug("%s is asked to leave again: %s", instance_id, member_error.__name__)
+        left.append(instance_id)
+    return left

@@ -1,0 +1,270 @@
+"""Reading a whole topic from its end, or from a while ago, without a consumer group.
+
+Every reader sees everything, and none of them is anyone's peer: the supervisor's watch and the client's view of the
+workers read the heartbeat topic so. A tail outlives its connections: on an error, and when it hears nothing though the
+topic has grown (a dead fetcher is silent, not loud), it builds a new consumer and goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from yadtq.broker.topics import connection_options
+from yadtq.clock import SystemClock
+from yadtq.errors import BrokerUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+    from typing import Self
+
+    from yadtq.clock import Clock
+    from yadtq.ports import ConsumedRecord
+    from yadtq.settings import Settings
+
+__all__ = ["Tail", "read_recent"]
+
+log = logging.getLogger("yadtq.broker")
+
+_POLL_S = 0.25
+_REBUILD_S = 0.5
+_STOP_S = 2.0
+_POLL_RECORDS = 2_000
+
+
+class Tail:
+    """`async with Tail(...) as tail: async for record in tail: ...`
+
+    Entering it waits until the starting point is fixed: what is appended afterwards is seen. Up to `buffer` records
+    wait for a slow reader, then the oldest are dropped: this is for views of now, not for work. The loop ends only by
+    `stop()` or by leaving the `async with`.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        topic: str,
+        *,
+        since_s: float = 0.0,
+        buffer: int = 10_000,
+        stall_s: float = 10.0,
+        clock: Clock | None = None,
+    ) -> None:
+        self._settings, self._topic, self._since_s = settings, topic, since_s
+        self._stall_s = stall_s
+        self._clock = clock or SystemClock()
+        self._positions: dict[TopicPartition, int] = {}
+        self._records: deque[ConsumedRecord] = deque(maxlen=buffer)
+        self._news = asyncio.Event()
+        self._stopping = False
+        self._consumer: AIOKafkaConsumer | None = None
+        self._pump: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Raises `BrokerUnavailable` after `connect_timeout_s`."""
+        self._consumer = await self._connected()
+        self._pump = asyncio.get_running_loop().create_task(self._run(), name=f"yadtq-tail-{self._topic}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Bounded: a consumer that doesn't stop in time is abandoned."""
+        self.stop()
+        if self._pump is None:
+            return
+        with anyio.CancelScope(shield=True):
+            # The pump is asked first, as a cancelled getmany leaves the consumer's own accounts wrong.
+            await asyncio.wait([self._pump], timeout=_POLL_S + _STOP_S + 1)
+            self._pump.cancel()
+            await asyncio.wait([self._pump])
+        if not self._pump.cancelled() and (failure := self._pump.exception()) is not None:
+            raise failure
+
+    def stop(self) -> None:
+        """Ends the iteration. Never waits."""
+        self._stopping = True
+        self._news.set()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ConsumedRecord:
+        while not self._records:
+            if self._stopping or (self._pump is not None and self._pump.done()):
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        return self._records.popleft()
+
+    async def _run(self) -> None:
+        try:
+            while not self._stopping:
+                try:
+                    if self._consumer is None:
+                        self._consumer = await self._connected()
+                    await self._read(self._consumer)
+                except Exception as error:
+                    # Any error: a broken aiokafka also raises what isn't Kafka's, and a new consumer is the cure.
+                    log.warning("the tail of %s starts anew: %s", self._topic, str(error) or type(error).__name__)
+                    await self._drop()
+                    await asyncio.sleep(_REBUILD_S)
+        finally:
+            await self._drop()
+            self._news.set()
+
+    async def _read(self, consumer: AIOKafkaConsumer) -> None:
+        """Until `stop()`, or an error, or new partitions, or a stall; the caller starts anew after each."""
+        heard = self._clock.monotonic()
+        while not self._stopping:
+            batches = await consumer.getmany(timeout_ms=int(_POLL_S * 1000), max_records=_POLL_RECORDS)
+            for partition, records in batches.items():
+                self._take(partition, records)
+            if batches:
+                heard = self._clock.monotonic()
+            elif self._clock.monotonic() - heard > self._stall_s:
+                await self._refuse_stall(consumer)
+                heard = self._clock.monotonic()
+            if consumer.assignment() != self._positions.keys():
+                self._resume(consumer)
+
+    def _take(self, partition: TopicPartition, records: Sequence[ConsumedRecord]) -> None:
+        # A consumer that notices new partitions begins all of them anew, and may do so before we put it right.
+        position = self._positions.get(partition, 0)
+        new = [record for record in records if record.offset >= position]
+        if new:
+            self._records.extend(new)
+            self._positions[partition] = new[-1].offset + 1
+            self._news.set()
+
+    def _resume(self, consumer: AIOKafkaConsumer) -> None:
+        """Known partitions go on where they were; added ones are read from their beginning."""
+        self._positions = {partition: self._positions.get(partition, 0) for partition in consumer.assignment()}
+        _seek(consumer, self._positions)
+
+    async def _refuse_stall(self, consumer: AIOKafkaConsumer) -> None:
+        async with asyncio.timeout(self._settings.kafka_request_timeout_s):
+            ends = await consumer.end_offsets(list(self._positions))
+        behind = [
+            partition.partition
+            for partition, end in ends.items()
+            if end > max(self._positions[partition], await consumer.position(partition))
+        ]
+        if behind:
+            raise TimeoutError(f"nothing read for {self._stall_s:g} s, though there is more in partitions {behind}")
+
+    async def _connected(self) -> AIOKafkaConsumer:
+        return await _connect(self._settings, self._topic, self._prepare)
+
+    async def _prepare(self, consumer: AIOKafkaConsumer) -> None:
+        if not self._positions:
+            partitions = list(consumer.assignment())
+            self._positions = await _positions(consumer, partitions, _since_ms(self._clock, self._since_s))
+        self._resume(consumer)
+
+    async def _drop(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await _stop(consumer)
+
+
+async def read_recent(
+    settings: Settings, topic: str, since_s: float, timeout_s: float, *, clock: Clock | None = None
+) -> list[ConsumedRecord]:
+    """All records of the last `since_s`, up to the end of the topic as it is now, oldest first per partition.
+
+    Raises `BrokerUnavailable` after `timeout_s`.
+    """
+    ends: dict[TopicPartition, int] = {}
+    starts: dict[TopicPartition, int] = {}
+
+    async def prepare(consumer: AIOKafkaConsumer) -> None:
+        partitions = list(consumer.assignment())
+        ends.update(await consumer.end_offsets(partitions))
+        starts.update(await _positions(consumer, partitions, _since_ms(clock or SystemClock(), since_s), ends))
+        _seek(consumer, starts)
+
+    found: list[ConsumedRecord] = []
+    try:
+        async with asyncio.timeout(timeout_s):
+            consumer = await _connect(settings, topic, prepare)
+            try:
+                # Asking for positions, not for offsets of records: gaps by compaction count as read.
+                while behind := [each for each, end in ends.items() if await consumer.position(each) < end]:
+                    for each, records in (await consumer.getmany(*behind, timeout_ms=200)).items():
+                        found.extend(record for record in records if starts[each] <= record.offset < ends[each])
+            finally:
+                await _stop(consumer)
+    except TimeoutError:
+        raise BrokerUnavailable(f"topic {topic} could not be read within {timeout_s:g} s") from None
+    except (KafkaError, OSError) as error:
+        raise BrokerUnavailable(f"topic {topic} could not be read: {error}") from error
+    return found
+
+
+async def _connect(settings: Settings, topic: str, prepare: Callable[[AIOKafkaConsumer], Any]) -> AIOKafkaConsumer:
+    """A started consumer on which `prepare` has been called. Raises `BrokerUnavailable` after `connect_timeout_s`."""
+    # Subscribed, not assigned: without a group aiokafka assigns all partitions by itself, those added later too. And a
+    # second assign() shortly before stop() makes it hang (the fetcher swallows the cancellation).
+    consumer = AIOKafkaConsumer(
+        topic,
+        **connection_options(settings),
+        group_id=None,
+        enable_auto_commit=False,
+        # Only for a position that is no longer there: read what is, rather than skip it.
+        auto_offset_reset="earliest",
+        fetch_max_wait_ms=200,
+    )
+    try:
+        async with asyncio.timeout(settings.connect_timeout_s):
+            await consumer.start()
+            await prepare(consumer)
+    except BaseException as error:
+        await _stop(consumer)
+        if isinstance(error, TimeoutError | KafkaError | OSError):
+            reason = str(error) or f"no answer within {settings.connect_timeout_s:g} s"
+            raise BrokerUnavailable(f"topic {topic} on Kafka at {settings.kafka} can't be read: {reason}") from error
+        raise
+    return consumer
+
+
+async def _stop(consumer: AIOKafkaConsumer) -> None:
+    with anyio.CancelScope(shield=True), anyio.move_on_after(_STOP_S) as scope:
+        try:
+            await consumer.stop()
+        except (KafkaError, OSError) as error:
+            log.debug("stopping a tail's consumer: %s", error)
+    if scope.cancelled_caught:
+        log.warning("a tail's consumer did not stop within %g s and was abandoned", _STOP_S)
+
+
+def _since_ms(clock: Clock, since_s: float) -> int | None:
+    return int((clock.time() - since_s) * 1000) if since_s > 0 else None
+
+
+async def _positions(
+    consumer: AIOKafkaConsumer,
+    partitions: list[TopicPartition],
+    since_ms: int | None,
+    ends: Mapping[TopicPartition, int] | None = None,
+) -> dict[TopicPartition, int]:
+    # The ends are asked for first: a record that comes in between is read then, instead of being skipped.
+    positions: dict[TopicPartition, int] = dict(ends or await consumer.end_offsets(partitions))
+    if since_ms is not None:
+        found = await consumer.offsets_for_times(dict.fromkeys(partitions, since_ms))
+        for partition, hit in found.items():
+            if hit is not None:
+                positions[partition] = min(hit.offset, positions[partition])
+    return positions
+
+
+def _seek(consumer: AIOKafkaConsumer, positions: Mapping[TopicPartition, int]) -> None:
+    for partition, offset in positions.items():
+        consumer.seek(partition, offset)

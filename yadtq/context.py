@@ -1,0 +1,28 @@
+"""What a running task may know of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["TaskContext"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskContext:
+    """Given to a task whose first parameter is annotated with it: `def send(ctx: TaskContext, to: str)`.
+
+    attempt: 1 on the first run. A higher one may follow an attempt whose side effects have happened (G2): make them
+    idempotent by `idempotency_key`, the same for all attempts, or fence them by `fencing_token`, new for each.
+    """
+
+    task_id: str
+    task: str
+    app: str
+    worker: str
+    attempt: int
+    fencing_token: str
+
+    @property
+    def idempotency_key(self) -> str:
+        """Names the task, whatever the attempt."""
+        return self.task_id

@@ -1,0 +1,46 @@
+"""The tasks of an app, by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from yadtq.errors import ConfigError, UnknownTask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from yadtq.task import Task
+
+__all__ = ["Registry"]
+
+
+class Registry:
+    """Name to task. A name is on the wire: renaming a task orphans what is queued under the old name."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, Task[Any, Any]] = {}
+
+    def add(self, task: Task[Any, Any]) -> None:
+        known = self._tasks.get(task.name)
+        if known is not None and known.function is not task.function:
+            raise ConfigError(
+                f"two tasks are named {task.name!r} ({known.function.__module__} and {task.function.__module__}): "
+                "give one of them another name with @app.task(name=...)"
+            )
+        self._tasks[task.name] = task
+
+    def find(self, name: str) -> Task[Any, Any] | None:
+        return self._tasks.get(name)
+
+    def get(self, name: str) -> Task[Any, Any]:
+        """Raises `UnknownTask`."""
+        task = self._tasks.get(name)
+        if task is None:
+            raise UnknownTask(name, list(self._tasks))
+        return task
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __iter__(self) -> Iterator[Task[Any, Any]]:
+        return iter(self._tasks.values())

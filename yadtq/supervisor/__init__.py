@@ -1,0 +1,1 @@
+"""Starts worker processes, watches them, and replaces those that die. Never imports the worker's code."""

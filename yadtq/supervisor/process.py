@@ -1,0 +1,149 @@
+"""One worker process: start it, hear it, signal it, see it end.
+
+Two pipes join it to its supervisor. On one nothing is ever written: its end tells the worker that the supervisor is
+gone, even by SIGKILL. On the other the worker writes a line per heartbeat, so that its health is known without any
+server. Both ends that stay here are closed on exec, and so are never held open by a sibling.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from yadtq.supervisor.slots import Slot
+
+__all__ = ["Beat", "WorkerProcess", "describe_exit"]
+
+_LONGEST_LINE = 64 * 1024
+#: For the last lines of an ended process: they are in the pipe already, unless somebody else holds it open.
+_LAST_LINES_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A line from a worker's pipe. error: why it is going to exit with status 2, if it says so."""
+
+    phase: str
+    seq: int = 0
+    loop_lag_s: float = 0.0
+    error: str | None = None
+
+
+def describe_exit(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit {code}"
+
+
+class WorkerProcess:
+    """Made by `spawn`. `worker` is the worker id, new for each process."""
+
+    def __init__(self, worker: str, process: asyncio.subprocess.Process, lifeline: int, lines: _Lines) -> None:
+        self.worker = worker
+        self._process = process
+        self._lifeline = lifeline
+        self._lines = lines
+
+    @classmethod
+    async def spawn(cls, command: Sequence[str], slot: Slot, worker: str, on_beat: Callable[[Beat], None]) -> Self:
+        """Raises OSError if the system can't start a process now."""
+        lifeline_read, lifeline_write = os.pipe()
+        beats_read, beats_write = os.pipe()
+        words = {
+            "YADTQ_SLOT": slot.id,
+            "YADTQ_SLOT_WORKER": worker,
+            "YADTQ_SLOT_LOCK": str(slot.lock),
+            "YADTQ_PIPE": f"{lifeline_read},{beats_write}",
+        }
+        lines = _Lines(on_beat)
+        try:
+            # The transport owns the read end from here on; `lines` closes it.
+            await asyncio.get_running_loop().connect_read_pipe(lambda: lines, os.fdopen(beats_read, "rb", 0))
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                env={**os.environ, **words},
+                pass_fds=(lifeline_read, beats_write, slot.lock),
+                # Its own group: a Ctrl-C in the terminal is for the supervisor, and a kill takes its children too.
+                start_new_session=True,
+            )
+        except BaseException:
+            lines.close()
+            os.close(lifeline_write)
+            raise
+        finally:
+            os.close(lifeline_read)
+            os.close(beats_write)
+        return cls(worker, process, lifeline_write, lines)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def signal(self, signum: signal.Signals) -> None:
+        """To the worker alone: what it does with its children is its own business."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signum)
+
+    def kill(self) -> None:
+        """SIGKILL to it and to all that it has started in its group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    async def ended(self) -> int:
+        """Wait for its end; returns the exit code, or minus the signal. Nothing of its group is left then."""
+        code = await self._process.wait()
+        self.kill()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_LINES_S):
+                await self._lines.ended.wait()
+        self._lines.close()
+        os.close(self._lifeline)
+        return code
+
+
+class _Lines(asyncio.Protocol):
+    """Cuts what comes through the pipe into beats. What isn't one is left out: a worker must not confuse us."""
+
+    def __init__(self, on_beat: Callable[[Beat], None]) -> None:
+        self._on_beat = on_beat
+        self._rest = b""
+        self._transport: asyncio.BaseTransport | None = None
+        self.ended = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        *lines, rest = (self._rest + data).split(b"\n")
+        self._rest = rest if len(rest) <= _LONGEST_LINE else b""
+        for line in lines:
+            if (beat := _parse(line)) is not None:
+                self._on_beat(beat)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended.set()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+def _parse(line: bytes) -> Beat | None:
+    try:
+        said = json.loads(line)
+        error = said.get("error")
+        return Beat(
+            phase=str(said["phase"]),
+            seq=int(said.get("seq", 0)),
+            loop_lag_s=float(said.get("loop_lag_s", 0.0)),
+            error=None if error is None else " ".join(str(error).split()),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None

@@ -1,0 +1,102 @@
+"""When a dead worker gets its successor, and when its slot has had enough. Pure: times in, decisions out.
+
+The first crash in a while is answered at once, as most deaths are accidents; repeated ones wait longer and longer, as
+then the cause is still there. What can't be the slot's fault (Kafka is away) delays it all the same, but never ends it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from yadtq.settings import SupervisorSettings
+
+__all__ = ["CrashHistory", "GiveUp", "Respawn", "RespawnPolicy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Respawn:
+    """Start the successor after so many seconds."""
+
+    after_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """The budget is spent: start no successor."""
+
+    crashes: int
+    window_s: float
+
+
+class CrashHistory:
+    """The recent crashes of one slot."""
+
+    def __init__(self, window_s: float) -> None:
+        self._window_s = window_s
+        self._crashes: deque[tuple[float, bool]] = deque()
+
+    def record(self, at: float, *, charged: bool = True) -> None:
+        """charged: counts against the budget, not only for the back-off."""
+        self._crashes.append((at, charged))
+
+    def recent(self, now: float) -> list[tuple[float, bool]]:
+        """(time, charged) of each crash within the window, oldest first."""
+        while self._crashes and self._crashes[0][0] < now - self._window_s:
+            self._crashes.popleft()
+        return list(self._crashes)
+
+    def clear(self) -> None:
+        self._crashes.clear()
+
+
+class RespawnPolicy:
+    """backoff_s doubles with every further crash in the window, up to backoff_cap_s, and is spread over its upper half.
+
+    Spread, because what kills one worker of many often kills them all in the same moment.
+    """
+
+    def __init__(
+        self,
+        *,
+        backoff_s: float,
+        backoff_cap_s: float,
+        budget: int,
+        window_s: float,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.backoff_s, self.backoff_cap_s = backoff_s, backoff_cap_s
+        self.budget, self.window_s = budget, window_s
+        self._chance = chance
+
+    @classmethod
+    def from_settings(cls, settings: SupervisorSettings) -> RespawnPolicy:
+        return cls(
+            backoff_s=settings.backoff_s,
+            backoff_cap_s=settings.backoff_cap_s,
+            budget=settings.crash_budget,
+            window_s=settings.crash_window_s,
+        )
+
+    def history(self) -> CrashHistory:
+        return CrashHistory(self.window_s)
+
+    def decide(self, history: CrashHistory, now: float) -> Respawn | GiveUp:
+        """For a slot whose latest crash has just been recorded."""
+        crashes = history.recent(now)
+        charged = sum(charge for _at, charge in crashes)
+        if charged >= self.budget:
+            return GiveUp(charged, self.window_s)
+        return Respawn(self._delay_s(len(crashes)))
+
+    def _delay_s(self, crashes: int) -> float:
+        if crashes <= 1:
+            return 0.0
+        # The exponent is bounded too: 2.0 ** 2000 is an error, not infinity.
+        delay_s = min(self.backoff_cap_s, self.backoff_s * 2.0 ** min(crashes - 2, 60))
+        return delay_s * (0.5 + self._chance() / 2)

@@ -1,0 +1,49 @@
+"""A rolling restart: each worker is replaced only when the one before has a successor that runs. No I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from yadtq.supervisor.seat import Seat
+
+__all__ = ["Rollout"]
+
+
+class Rollout:
+    """Call `step` after every event. A seat that fails ends it: better old workers than none."""
+
+    def __init__(self, renew: Callable[[Seat], None], on_abort: Callable[[Seat], None]) -> None:
+        """renew: has to bring about that the seat gets another process, or is `ended`."""
+        self._renew, self._on_abort = renew, on_abort
+        self._waiting: deque[Seat] = deque()
+        self._current: Seat | None = None
+        self._old_worker: str | None = None
+
+    def begin(self, seats: Iterable[Seat]) -> None:
+        """Asked for again while it is under way, it goes once more through all; the current one is finished first."""
+        self._waiting = deque(seats)
+
+    def cancel(self) -> None:
+        self._waiting.clear()
+        self._current = None
+
+    def step(self) -> None:
+        if self._current is not None:
+            if self._current.ended is not None:
+                self._on_abort(self._current)
+                self.cancel()
+            elif not self._is_done(self._current):
+                return
+            self._current = None
+        while self._waiting and self._current is None:
+            seat = self._waiting.popleft()
+            if seat.wanted:
+                self._current, self._old_worker = seat, seat.worker
+                self._renew(seat)
+
+    def _is_done(self, seat: Seat) -> bool:
+        return not seat.wanted or (seat.ready and seat.worker not in (None, self._old_worker))

@@ -1,0 +1,142 @@
+"""What the world is told when a worker has died: the death certificate, a last heartbeat, and who won't come back.
+
+All of it happens in the background. A successor must not wait for a server that is down, and nothing here is needed for
+being right: leases and group sessions end by themselves, only later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING
+
+import anyio
+
+from yadtq.broker.membership import leave_group
+from yadtq.envelope import Heartbeat
+from yadtq.errors import BrokerUnavailable, StoreUnavailable
+from yadtq.ports import OutRecord
+from yadtq.supervisor.events import tell
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from yadtq.broker.topics import TopicNames
+    from yadtq.clock import Clock
+    from yadtq.ports import Producer, Store
+    from yadtq.settings import Settings
+
+    Leave = Callable[..., Awaitable[None]]
+
+__all__ = ["Undertaker", "new_worker_id"]
+
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.2, 5.0
+#: A certificate is worth something only while the leases of the dead live; this is far beyond any lease.
+_CERTIFY_FOR_LEASES = 10
+#: Soon afterwards the session timeout does the same.
+_LEAVE_S = 5.0
+
+
+class Undertaker:
+    """Background duties; `finish` at the end."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        names: TopicNames,
+        store: Store,
+        producer: Producer,
+        clock: Clock,
+        leave: Leave = leave_group,
+    ) -> None:
+        self._settings, self._names, self._clock = settings, names, clock
+        self._store, self._producer, self._leave = store, producer, leave
+        self._host = socket.gethostname()
+        self._duties: set[asyncio.Task[None]] = set()
+        self._leaving: dict[str, list[Callable[[], None]]] = {}
+        self._leaver: asyncio.Task[None] | None = None
+
+    def certify(self, worker: str) -> None:
+        """End the leases of this worker process, which must be dead."""
+        self._start(self._certify(worker), f"yadtq-certify-{worker}")
+
+    def announce(self, worker: str, slot: str, pid: int, seq: int) -> None:
+        """Say on the heartbeat topic that it is dead, for those who look on: it can't do so itself."""
+        last = Heartbeat(
+            worker=worker, slot=slot, host=self._host, pid=pid, phase="dead", seq=seq, at=self._clock.time()
+        )
+        self._start(self._announce(last), f"yadtq-announce-{worker}")
+
+    def leave(self, slot: str, then: Callable[[], None]) -> None:
+        """Take the slot out of the consumer group, and call `then` when that is done or given up.
+
+        Until then nobody may join under this name: the request says whom to remove by the name alone.
+        """
+        self._leaving.setdefault(slot, []).append(then)
+        if self._leaver is None:
+            self._leaver = self._start(self._leave_all(), "yadtq-leave")
+
+    async def finish(self, timeout_s: float) -> None:
+        """Wait for what is under way, then end it."""
+        with anyio.CancelScope(shield=True):
+            if self._duties:
+                await asyncio.wait(self._duties, timeout=timeout_s)
+            for duty in self._duties:
+                tell("unfinished", level=logging.WARNING, duty=duty.get_name())
+                duty.cancel()
+            if self._duties:
+                await asyncio.wait(self._duties)
+
+    def _start(self, duty: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(duty, name=name)
+        self._duties.add(task)
+        task.add_done_callback(self._duties.discard)
+        return task
+
+    async def _certify(self, worker: str) -> None:
+        begun, retry_s = self._clock.monotonic(), _FIRST_RETRY_S
+        while True:
+            try:
+                await self._store.bury(worker)
+            except StoreUnavailable as error:
+                if self._clock.monotonic() - begun > _CERTIFY_FOR_LEASES * self._settings.lease_s:
+                    tell("not-certified", level=logging.WARNING, worker=worker, cause=error)
+                    return
+                await asyncio.sleep(retry_s)
+                retry_s = min(2 * retry_s, _LAST_RETRY_S)
+            else:
+                tell("certified", worker=worker, after_s=self._clock.monotonic() - begun)
+                return
+
+    async def _announce(self, last: Heartbeat) -> None:
+        try:
+            await self._producer.append([OutRecord(self._names.heartbeats, last.encode(), key=last.worker.encode())])
+        except BrokerUnavailable as error:
+            tell("not-announced", level=logging.WARNING, worker=last.worker, cause=error)
+
+    async def _leave_all(self) -> None:
+        """One request at a time, for all who wait for one: at the end of a supervisor all its slots leave together."""
+        try:
+            while self._leaving:
+                await asyncio.sleep(0)
+                slots = dict(self._leaving)
+                begun = self._clock.monotonic()
+                try:
+                    await self._leave(self._settings, self._names.group, list(slots), timeout_s=_LEAVE_S)
+                    tell("left-group", slots=",".join(slots), after_s=self._clock.monotonic() - begun)
+                except BrokerUnavailable as error:
+                    # The session timeout removes them; meanwhile their partitions lie idle.
+                    tell("not-left-group", level=logging.WARNING, slots=",".join(slots), cause=error)
+                for slot in slots:
+                    for then in self._leaving.pop(slot):
+                        then()
+        finally:
+            self._leaver = None
+
+
+def new_worker_id(slot: str) -> str:
+    """Of one process: its successor in the slot has another, so that a certificate ends the right leases."""
+    return f"{slot}:{os.urandom(4).hex()}"

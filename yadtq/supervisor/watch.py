@@ -1,0 +1,160 @@
+"""Which workers are alive: by their pipe first, by the heartbeat topic second, and only while we can see the topic.
+
+A broker outage silences every worker on the topic at once, and killing them for it would make it worse. So the
+supervisor sends canaries through the same topic: a worker's silence means something only if they came back all the
+while. The same holds for a freeze of the supervisor itself, after which everybody seems to have been silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from yadtq.broker.tail import Tail
+from yadtq.codec import encode
+from yadtq.envelope import Heartbeat
+from yadtq.errors import BrokerUnavailable, EnvelopeError
+from yadtq.ports import OutRecord
+
+if TYPE_CHECKING:
+    from yadtq.clock import Clock
+    from yadtq.ports import ConsumedRecord, Producer
+    from yadtq.settings import Settings
+
+__all__ = ["LivenessTable", "TopicWatch", "Verdict"]
+
+log = logging.getLogger("yadtq.supervisor")
+
+_RETRY_S = 1.0
+_CANARY = "canary:"
+
+
+class Verdict(Enum):
+    ALIVE = "alive"
+    SILENT = "silent"  # and that is its own fault
+    UNKNOWN = "unknown"  # nothing is heard, but the topic can't be seen either
+
+
+@dataclass(slots=True)
+class _Signs:
+    """When a worker was last heard of, by each way."""
+
+    spawned: float
+    pipe: float
+    topic: float
+    ran: bool = False
+
+
+class LivenessTable:
+    """Pure but for the clock. Call `check` often: a long gap between two calls is taken for a freeze of our own."""
+
+    def __init__(self, *, clock: Clock, heartbeat_s: float, silence_s: float, start_timeout_s: float) -> None:
+        self._clock = clock
+        self._silence_s, self._start_timeout_s = silence_s, start_timeout_s
+        #: Canaries further apart than this, or calls of `check`, mean that we were blind in between.
+        self.gap_s = max(3 * heartbeat_s, silence_s / 3)
+        self._signs: dict[str, _Signs] = {}
+        self._last_canary: float | None = None
+        self._visible_since = 0.0
+        self._last_check = clock.monotonic()
+        self._awake_since = float("-inf")
+
+    def spawned(self, worker: str) -> None:
+        now = self._clock.monotonic()
+        self._signs[worker] = _Signs(spawned=now, pipe=now, topic=now)
+
+    def removed(self, worker: str) -> None:
+        self._signs.pop(worker, None)
+
+    def piped(self, worker: str, phase: str) -> None:
+        """A line came through the worker's pipe."""
+        if (signs := self._signs.get(worker)) is not None:
+            signs.pipe = self._clock.monotonic()
+            signs.ran = signs.ran or phase != "starting"
+
+    def seen(self, worker: str, phase: str) -> None:
+        """A heartbeat came through the topic; of workers that aren't ours too."""
+        if (signs := self._signs.get(worker)) is not None and phase != "dead":
+            signs.topic = self._clock.monotonic()
+            signs.ran = signs.ran or phase != "starting"
+
+    def canary(self) -> None:
+        """Our own record came back."""
+        now = self._clock.monotonic()
+        if self._last_canary is None or now - self._last_canary > self.gap_s:
+            self._visible_since = now
+        self._last_canary = now
+
+    def visible(self, for_s: float = 0.0) -> bool:
+        """Whether the topic has been seen without a gap for so long, and is now."""
+        now = self._clock.monotonic()
+        return (
+            self._last_canary is not None
+            and now - self._last_canary <= self.gap_s
+            and now - self._visible_since >= for_s
+        )
+
+    def check(self) -> dict[str, Verdict]:
+        """The verdict on every worker."""
+        now = self._clock.monotonic()
+        if now - self._last_check > self.gap_s:
+            self._awake_since = now
+        self._last_check = now
+        return {worker: self._verdict(signs, now) for worker, signs in self._signs.items()}
+
+    def _verdict(self, signs: _Signs, now: float) -> Verdict:
+        heard, window_s = max(signs.pipe, signs.topic), self._silence_s
+        if not signs.ran:
+            # However loud it is: a worker that is starting for ever does no work.
+            heard, window_s = signs.spawned, self._start_timeout_s
+        if now - max(heard, self._awake_since) < window_s:
+            return Verdict.ALIVE
+        return Verdict.SILENT if self.visible(window_s) else Verdict.UNKNOWN
+
+
+class TopicWatch:
+    """Feeds a table from the heartbeat topic, and sends the canaries. Lives through outages of Kafka."""
+
+    def __init__(self, *, settings: Settings, topic: str, producer: Producer, table: LivenessTable, nonce: str) -> None:
+        self._settings, self._topic, self._producer, self._table = settings, topic, producer, table
+        self._key = f"{_CANARY}{nonce}".encode()
+        self._value = encode({"v": 1, "canary": nonce})
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen(), name="yadtq-watch-listen")
+            group.create_task(self._sing(), name="yadtq-watch-sing")
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with Tail(self._settings, self._topic) as tail:
+                    async for record in tail:
+                        self._note(record)
+            except BrokerUnavailable as error:
+                log.warning("the workers' heartbeats can't be read, so none is condemned for silence: %s", error)
+            await asyncio.sleep(_RETRY_S)
+
+    async def _sing(self) -> None:
+        while True:
+            try:
+                await self._producer.append([OutRecord(self._topic, self._value, key=self._key)])
+            except BrokerUnavailable as error:
+                log.debug("canary: %s", error)
+            await asyncio.sleep(self._settings.heartbeat_s)
+
+    def _note(self, record: ConsumedRecord) -> None:
+        if record.key == self._key:
+            self._table.canary()
+            return
+        if record.key is not None and record.key.startswith(_CANARY.encode()):
+            return
+        try:
+            heartbeat = Heartbeat.decode(record.value)
+        except EnvelopeError:
+            return
+        self._table.seen(heartbeat.worker, heartbeat.phase)

@@ -1,0 +1,10 @@
+"""Doubles for tests, with no server behind them: time that moves by hand, Redis and Kafka in memory.
+
+The doubles keep the same contract suite as the real ones, so what passes on them is not a dream.
+"""
+
+from yadtq.testing.clock import ManualClock
+from yadtq.testing.memory_broker import MemoryBroker, MemoryConsumer, MemoryProducer, MemoryRecord
+from yadtq.testing.memory_store import MemoryStore
+
+__all__ = ["ManualClock", "MemoryBroker", "MemoryConsumer", "MemoryProducer", "MemoryRecord", "MemoryStore"]

@@ -1,0 +1,1 @@
+"""One worker process: `python -m yadtq.worker module:app`."""

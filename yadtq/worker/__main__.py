@@ -1,0 +1,79 @@
+"""`python -m yadtq.worker module:app`: one worker process.
+
+Exit status: 0 drained, 1 Kafka or Redis could not be reached or a part failed, 2 wrong settings or arguments,
+70 the event loop was blocked for too long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+
+from yadtq.app import load_app
+from yadtq.errors import ConfigError, YadtqError
+from yadtq.settings import WorkerSettings
+from yadtq.worker.worker import Worker
+
+log = logging.getLogger("yadtq.worker")
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m yadtq.worker", description="Run tasks of an app.")
+    parser.add_argument("app", nargs="?", default="yadtq.examples:app", help="module:app (default: %(default)s)")
+    parser.add_argument("--concurrency", type=int, help="tasks running at once (default: 100)")
+    parser.add_argument("--queues", help="comma-separated (default: default)")
+    parser.add_argument("--kafka", help="bootstrap servers (default: YADTQ_KAFKA or localhost:9092)")
+    parser.add_argument("--redis", help="URL (default: YADTQ_REDIS or redis://localhost:6379/0)")
+    parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    return parser.parse_args(argv)
+
+
+async def serve(worker: Worker) -> None:
+    """Run until drained. SIGTERM or SIGINT: drain; again: break running tasks off; a third time: end at once."""
+    loop = asyncio.get_running_loop()
+    signals = 0
+
+    def handle() -> None:
+        nonlocal signals
+        signals += 1
+        if signals > 2:
+            log.critical("third signal: ending at once")
+            os._exit(1)
+        worker.drain()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, handle)
+    await worker.run()
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse(argv)
+    logging.basicConfig(
+        level=arguments.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("aiokafka").setLevel(max(logging.WARNING, logging.getLogger().level))
+    try:
+        app = load_app(arguments.app)
+        app.configure(kafka=arguments.kafka, redis=arguments.redis)
+        options = WorkerSettings.load(concurrency=arguments.concurrency, queues=arguments.queues)
+        slot, worker_id, pipe = (os.environ.get(f"YADTQ_{name}") for name in ("SLOT", "SLOT_WORKER", "PIPE"))
+
+        async def start() -> None:
+            await serve(Worker(app, options, slot=slot, worker_id=worker_id, pipe=pipe))
+
+        asyncio.run(start())
+    except ConfigError as error:
+        print(f"yadtq: {error}", file=sys.stderr)
+        return 2
+    except YadtqError as error:
+        print(f"yadtq: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,254 @@
+"""Runs tasks: each in an asyncio task of its own, within a number of slots, and hands every outcome to the completer.
+
+"Run one task" is four steps: admit (dead letters, arguments), call, classify, hand over. Nothing here talks to Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import random
+import traceback
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+
+from yadtq.codec import encode
+from yadtq.context import TaskContext
+from yadtq.errors import InvalidArguments, ResultTooLarge, TaskTimeout
+from yadtq.states import TaskStatus
+from yadtq.store.tasks import SUSPECT_FROM
+from yadtq.worker.delivery import StopReason
+from yadtq.worker.outcome import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anyio.abc import TaskStatus as Started
+
+    from yadtq.clock import Clock
+    from yadtq.settings import Settings, WorkerSettings
+    from yadtq.task import Task
+    from yadtq.worker.deadletters import DeadLetters
+    from yadtq.worker.delivery import Delivery
+
+__all__ = ["Executor"]
+
+log = logging.getLogger("yadtq.worker")
+
+_TRACEBACK_BYTES = 8_000
+
+
+class Executor:
+    """A service that owns the running tasks.
+
+    on_outcome gets each outcome, on_free is told of each freed slot; neither waits.
+    """
+
+    name = "executor"
+
+    def __init__(
+        self,
+        app: str,
+        worker_id: str,
+        settings: Settings,
+        options: WorkerSettings,
+        dead_letters: DeadLetters,
+        clock: Clock,
+        on_outcome: Callable[[Outcome], None],
+        on_free: Callable[[], None],
+    ) -> None:
+        self._app = app
+        self._worker_id = worker_id
+        self._max_result_bytes = settings.max_result_bytes
+        self._crash_limit = options.crash_limit
+        self._dead_letters = dead_letters
+        self._clock = clock
+        self._on_outcome = on_outcome
+        self._on_free = on_free
+        self._threads = anyio.CapacityLimiter(options.threads)
+        self.concurrency = options.concurrency
+        #: Slots not taken by a running task or by one whose claim is on its way.
+        self.free = options.concurrency
+        #: By task id, since a lease is of a task and not of a record.
+        self.running: dict[str, Delivery] = {}
+        #: The one running task that has crashed workers before, if any (D7).
+        self.suspect: Delivery | None = None
+        self._timeouts: list[tuple[float, int, Delivery]] = []
+        self._serial = count()
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopped = asyncio.Event()
+        self._group = asyncio.TaskGroup()
+
+    def stop(self) -> None:
+        """`run` returns when the last running task has ended."""
+        self._stopped.set()
+
+    async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        async with self._group:
+            task_status.started()
+            try:
+                await self._stopped.wait()
+            except asyncio.CancelledError:
+                # The worker is ending without a drain: that says nothing of the tasks, so it must not fail them.
+                self.cancel_all(StopReason.SHUTDOWN)
+                raise
+
+    def reserve(self, count: int) -> None:
+        """Take slots for claims on their way."""
+        self.free -= count
+
+    def unreserve(self, count: int) -> None:
+        self.free += count
+
+    def start(self, delivery: Delivery) -> None:
+        """Run a claimed task, in the slot that was reserved for it."""
+        self.running[delivery.envelope.id] = delivery
+        self._idle.clear()
+        if delivery.crashes >= SUSPECT_FROM:
+            self.suspect = delivery
+        if delivery.crashes >= self._crash_limit:
+            delivery.doom = ("crashed", f"{delivery.crashes} attempts ended with their worker")
+        delivery.started_at = self._clock.monotonic()
+        delivery.running = self._group.create_task(self._run(delivery))
+
+    async def _run(self, delivery: Delivery) -> None:
+        try:
+            if delivery.doom is not None or delivery.task is None:
+                outcome = await self._dead_letter(delivery)
+            else:
+                outcome = Outcome(delivery, TaskStatus.SUCCESS, await self._call(delivery, delivery.task))
+        except BaseException as error:
+            # BaseException: a task that raises SystemExit or CancelledError has failed, and must not end its neighbours.
+            outcome = self._classify(delivery, error)
+        self._leave(delivery)
+        self._on_outcome(outcome)
+
+    async def _call(self, delivery: Delivery, task: Task[Any, Any]) -> bytes:
+        """The encoded result."""
+        envelope = delivery.envelope
+        args, kwargs = task.validate(tuple(envelope.args), envelope.kwargs)
+        timeout = envelope.timeout_s if envelope.timeout_s is not None else task.timeout
+        if timeout is not None:
+            self._limit(delivery, timeout)
+        if task.takes_context:
+            context = TaskContext(envelope.id, task.name, self._app, self._worker_id, delivery.attempt, delivery.nonce)
+            args = (context, *args)
+        if task.is_async:
+            value = await task.function(*args, **kwargs)
+        else:
+            # A thread can't be ended: after a time-out it is left to itself, and its result is not taken.
+            call = partial(task.function, *args, **kwargs)
+            value = await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads)
+        payload = task.encode_result(value)
+        if len(payload) > self._max_result_bytes:
+            raise ResultTooLarge(
+                f"the result is {len(payload)} bytes encoded, max_result_bytes is {self._max_result_bytes}: "
+                "return a reference to the data"
+            )
+        return payload
+
+    async def _dead_letter(self, delivery: Delivery) -> Outcome:
+        reason, detail = delivery.doom or ("unknown-task", f"no task {delivery.envelope.task!r} in app {self._app!r}")
+        await self._dead_letters.append(delivery.record, reason, detail, delivery.envelope)
+        return Outcome(delivery, TaskStatus.FAILED, _error_payload(_DEAD_LETTER_ERRORS[reason], detail))
+
+    def _classify(self, delivery: Delivery, error: BaseException) -> Outcome:
+        """What an exception means for the task: another attempt, the end, or nothing at all."""
+        if isinstance(error, asyncio.CancelledError):
+            if delivery.stop_reason in (StopReason.SHUTDOWN, StopReason.LEASE_LOST):
+                return Outcome(delivery, None)
+            if delivery.stop_reason is StopReason.TIMEOUT:
+                limit = delivery.envelope.timeout_s or (delivery.task.timeout if delivery.task else None) or 0.0
+                error = TaskTimeout(f"it ran for longer than its timeout of {limit:g} s")
+        name = type(error).__name__
+        text = _traceback(error)
+        if delivery.task is None or isinstance(error, InvalidArguments):
+            return Outcome(delivery, TaskStatus.FAILED, _error_payload(name, str(error), text))
+        policy = delivery.task.retry
+        if delivery.envelope.retries is not None:
+            policy = policy.with_retries(delivery.envelope.retries)
+        delay = policy.delay(delivery.failures + 1, error, random.random())
+        if delay is None:
+            return Outcome(delivery, TaskStatus.FAILED, _error_payload(name, str(error), text))
+        log.info("%r failed on attempt %d (%s: %s), next in %.1f s", delivery, delivery.attempt, name, error, delay)
+        return Outcome(delivery, TaskStatus.RETRYING, _error_payload(name, str(error)[:200]), delay)
+
+    def _leave(self, delivery: Delivery) -> None:
+        del self.running[delivery.envelope.id]
+        if self.suspect is delivery:
+            self.suspect = None
+        self.free += 1
+        if not self.running:
+            self._idle.set()
+        self._on_free()
+
+    def cancel(self, delivery: Delivery, reason: StopReason) -> None:
+        """Stop a running task; its outcome says why."""
+        if delivery.running is not None and delivery.stop_reason is None:
+            delivery.stop_reason = reason
+            delivery.running.cancel()
+
+    def cancel_all(self, reason: StopReason) -> None:
+        for delivery in list(self.running.values()):
+            self.cancel(delivery, reason)
+
+    async def idle(self) -> None:
+        """Returns when nothing runs."""
+        await self._idle.wait()
+
+    def _limit(self, delivery: Delivery, seconds: float) -> None:
+        """One timer for all time limits: a timer of its own would cost every task two heap operations of the loop."""
+        if len(self._timeouts) > 2 * len(self.running) + 64:
+            # Most tasks end long before their limit; without this the heap would hold every one of the last `seconds`.
+            self._timeouts = [entry for entry in self._timeouts if self._is_running(entry[2])]
+            heapq.heapify(self._timeouts)
+        heapq.heappush(self._timeouts, (self._clock.monotonic() + seconds, next(self._serial), delivery))
+        if self._timeouts[0][2] is delivery:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._timeouts and not self._is_running(self._timeouts[0][2]):
+            heapq.heappop(self._timeouts)
+        if self._timeouts:
+            delay = max(0.0, self._timeouts[0][0] - self._clock.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay, self._time_out)
+
+    def _time_out(self) -> None:
+        self._timer = None
+        now = self._clock.monotonic()
+        while self._timeouts and self._timeouts[0][0] <= now:
+            delivery = heapq.heappop(self._timeouts)[2]
+            if self._is_running(delivery):
+                self.cancel(delivery, StopReason.TIMEOUT)
+        self._set_timer()
+
+    def _is_running(self, delivery: Delivery) -> bool:
+        return self.running.get(delivery.envelope.id) is delivery
+
+
+_DEAD_LETTER_ERRORS = {"unknown-task": "UnknownTask", "crashed": "WorkerCrashed"}
+
+
+def _error_payload(name: str, message: str, trace: str = "") -> bytes:
+    error = {"type": name, "message": message}
+    if trace:
+        error["traceback"] = trace
+    return encode(error)
+
+
+def _traceback(error: BaseException) -> str:
+    """The task's own frames, without those of the machinery that called it; the end of a long one says most."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames))[-_TRACEBACK_BYTES:]

@@ -1,0 +1,212 @@
+"""From Kafka to the intake, and back to Kafka as a watermark: polls, decodes, tracks, commits, and moves stragglers.
+
+It owns the trackers. They outlive rebalances: a kept partition's records that come again are recognised and dropped; a
+lost partition's running tasks go on under their leases, and only lose the right to move its watermark.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import anyio
+
+from yadtq.broker.flow import allowance
+from yadtq.broker.tracker import PartitionTracker
+from yadtq.envelope import decode_envelope
+from yadtq.errors import BrokerUnavailable, EnvelopeError
+from yadtq.ports import OutRecord
+from yadtq.worker.delivery import Delivery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from anyio.abc import TaskGroup, TaskStatus
+
+    from yadtq.clock import Clock
+    from yadtq.ports import ConsumedRecord, Partition, Producer, TaskConsumer
+    from yadtq.registry import Registry
+    from yadtq.settings import WorkerSettings
+    from yadtq.worker.deadletters import DeadLetters
+    from yadtq.worker.intake import Intake
+
+__all__ = ["Fetcher"]
+
+log = logging.getLogger("yadtq.worker")
+
+_MOST = 1_000
+#: A poll for all partitions ends with the first record, so it may be long; one that leaves partitions out is cut short,
+#: because it can't notice when they have room again.
+_LONG_POLL_S = 1.0
+_SHORT_POLL_S = 0.05
+
+
+class Fetcher:
+    """A service. After `stop()` nothing is fetched; `commit()` still works."""
+
+    name = "fetcher"
+
+    def __init__(
+        self,
+        consumer: TaskConsumer,
+        producer: Producer,
+        registry: Registry,
+        intake: Intake,
+        dead_letters: DeadLetters,
+        options: WorkerSettings,
+        clock: Clock,
+        on_records: Callable[[], None],
+    ) -> None:
+        self._consumer = consumer
+        self._producer = producer
+        self._registry = registry
+        self._intake = intake
+        self._dead_letters = dead_letters
+        self._options = options
+        self._clock = clock
+        self._on_records = on_records
+        self._stopped = False
+        self._scope: anyio.CancelScope | None = None
+        self.trackers: dict[Partition, PartitionTracker[Delivery]] = {}
+        self._assigned: frozenset[Partition] = frozenset()
+        self._moving: set[Partition] = set()
+
+    def stop(self) -> None:
+        """The poll under way is broken off: it is the last one, so what a cancelled getmany leaves behind is no matter."""
+        self._stopped = True
+        if self._scope is not None:
+            self._scope.cancel()
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        await self._consumer.start(self._assign, self.watermarks)
+        task_status.started()
+        async with anyio.create_task_group() as group:
+            with anyio.CancelScope() as scope:
+                self._scope = scope
+                while not self._stopped:
+                    await self._poll(group)
+            group.cancel_scope.cancel()
+
+    def _assign(self, partitions: Collection[Partition]) -> None:
+        """Keep the trackers of kept partitions; let go of the others, whose waiting records are another's to claim."""
+        kept = frozenset(partitions)
+        for partition in self.trackers.keys() - kept:
+            self.trackers.pop(partition).lost = True
+        self._assigned = kept
+
+    async def _poll(self, group: TaskGroup) -> None:
+        options = self._options
+        room = allowance(self.trackers, window=options.window, span=options.span, most=_MOST)
+        self._move_stragglers(room.stalled, group)
+        if room.max_records == 0:
+            await anyio.sleep(_SHORT_POLL_S)
+            return
+        if room.partitions is None:
+            records = await self._consumer.poll((), room.max_records, _LONG_POLL_S)
+        else:
+            without = self._assigned.difference(room.stalled)
+            records = await self._consumer.poll(without, room.max_records, _SHORT_POLL_S)
+        for partition, batch in records.items():
+            self._receive(partition, batch, group)
+        if records:
+            self._on_records()
+
+    def _receive(self, partition: Partition, records: Sequence[ConsumedRecord], group: TaskGroup) -> None:
+        tracker = self.trackers.get(partition)
+        if tracker is not None and tracker.is_rewind(records[0].offset):
+            log.error("%s/%d was reset below what is committed: starting anew at %d", *partition, records[0].offset)
+            tracker.lost = True
+            tracker = None
+        if tracker is None:
+            tracker = self.trackers[partition] = PartitionTracker(records[0].offset)
+        now = self._clock.monotonic()
+        find = self._registry.find
+        fresh: list[Delivery] = []
+        for record in records:
+            if record.offset <= tracker.last_seen:
+                continue  # in flight or finished here; it came again with a rebalance
+            try:
+                envelope = decode_envelope(record.value)
+            except EnvelopeError as error:
+                self._refuse(record, tracker, now, str(error), group)
+                continue
+            delivery = Delivery(record, envelope, find(envelope.task), tracker, now)
+            tracker.receive(record.offset, delivery)
+            if delivery.task is None:
+                log.warning(
+                    "%r: no such task here; it waits %g s for a deploy", delivery, self._options.unknown_task_window_s
+                )
+                self._intake.park(delivery, self._options.unknown_task_window_s)
+            else:
+                fresh.append(delivery)
+        self._intake.add(fresh)
+
+    def _refuse(
+        self, record: ConsumedRecord, tracker: PartitionTracker[Delivery], now: float, detail: str, group: TaskGroup
+    ) -> None:
+        """Undecodable: to the dead-letter topic, and only then is its offset done."""
+        delivery = Delivery(record, _NO_TASK, None, tracker, now)
+        tracker.receive(record.offset, delivery)
+
+        async def append() -> None:
+            await self._dead_letters.append(record, "undecodable", detail)
+            delivery.done()
+
+        group.start_soon(append)
+
+    def _move_stragglers(self, stalled: list[Partition], group: TaskGroup) -> None:
+        """Where one record holds the watermark back for too long, append it again at the tail and let its offset go (D3)."""
+        oldest = self._clock.monotonic() - self._options.straggler_age_s
+        for partition, tracker in self.trackers.items():
+            head = tracker.head()
+            if head is None or partition in self._moving or head.envelope is _NO_TASK:
+                continue
+            if partition in stalled or head.received_at < oldest:
+                self._moving.add(partition)
+                group.start_soon(self._move, partition, head)
+
+    async def _move(self, partition: Partition, head: Delivery) -> None:
+        """Same bytes, same id, same lease: the copy is parked for as long as the task runs, whoever receives it."""
+        record = head.record
+        try:
+            await self._producer.append(
+                [OutRecord(record.topic, record.value, record.key, record.partition, list(record.headers))]
+            )
+        except BrokerUnavailable as error:
+            log.warning("%r can't be moved to the tail yet: %s", head, error)
+        else:
+            log.info("%r moved to the tail of its partition", head)
+            head.done()
+        finally:
+            self._moving.discard(partition)
+
+    def watermarks(self) -> dict[Partition, int]:
+        """What is new to commit."""
+        return {
+            partition: watermark
+            for partition, tracker in self.trackers.items()
+            if (watermark := tracker.watermark) > tracker.committed
+        }
+
+    async def commit(self) -> bool:
+        """True: everything finished is committed."""
+        offsets = self.watermarks()
+        if not offsets:
+            return True
+        done = await self._consumer.commit(offsets)
+        if done:
+            for partition, offset in offsets.items():
+                tracker = self.trackers.get(partition)
+                if tracker is not None:
+                    tracker.committed = max(tracker.committed, offset)
+        return done
+
+    def lags(self) -> dict[str, int]:
+        """Records not finished, by topic/partition."""
+        return {
+            f"{topic}/{number}": self._consumer.lag((topic, number), tracker.watermark)
+            for (topic, number), tracker in self.trackers.items()
+        }
+
+
+_NO_TASK = decode_envelope(b'{"v": 1, "id": "undecodable", "task": "undecodable"}')

@@ -1,0 +1,198 @@
+"""One worker process: builds the parts, starts them in order, and drains in the written order.
+
+Started:  store, producer, heartbeat, watchdog, parent, control, completer, executor, claimer, renewer, fetcher, committer.
+Drained:  1. fetch nothing more   2. claim nothing more   3. let running tasks end, for `grace_s`   4. break off the rest
+          and give their leases back   5. store all outcomes   6. last commit   7. leave   8. last heartbeat, disconnect.
+The group membership is kept to step 7: giving it up earlier would start a rebalance while tasks still run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+from typing import TYPE_CHECKING
+
+import anyio
+
+from yadtq.broker.consumer import KafkaTaskConsumer
+from yadtq.broker.producer import KafkaProducer
+from yadtq.broker.topics import TopicNames, provision
+from yadtq.clock import SystemClock
+from yadtq.service import Service, first_cause, start_services
+from yadtq.store.subscription import Subscription
+from yadtq.store.tasks import RedisStore
+from yadtq.worker.claimer import Claimer
+from yadtq.worker.committer import Committer
+from yadtq.worker.completer import Completer
+from yadtq.worker.deadletters import DeadLetters
+from yadtq.worker.delivery import StopReason
+from yadtq.worker.executor import Executor
+from yadtq.worker.fetcher import Fetcher
+from yadtq.worker.heartbeat import Heart
+from yadtq.worker.intake import Intake
+from yadtq.worker.parent import Parent
+from yadtq.worker.renewer import Renewer
+from yadtq.worker.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+
+    from yadtq.app import Yadtq
+    from yadtq.clock import Clock
+    from yadtq.settings import WorkerSettings
+
+__all__ = ["Worker"]
+
+log = logging.getLogger("yadtq.worker")
+
+_BREAK_OFF_S = 5.0
+
+
+class Worker:
+    """`await worker.run()` returns when it has drained. `drain()` asks for that; again, it breaks running tasks off."""
+
+    def __init__(
+        self,
+        app: Yadtq,
+        options: WorkerSettings,
+        *,
+        slot: str | None = None,
+        worker_id: str | None = None,
+        pipe: str | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """slot, worker_id, pipe: given by a supervisor. slot is the static membership id, worker_id is of this process."""
+        settings = app.settings
+        clock = clock or SystemClock()
+        names = TopicNames(app.name)
+        self._app = app
+        self._options = options
+        self._settings = settings
+        self._names = names
+        self._draining = anyio.Event()
+        self._impatient = anyio.Event()
+        self.id = worker_id or f"{socket.gethostname()}.{os.getpid()}:{secrets.token_hex(4)}"
+        self.store = RedisStore(settings, app.name)
+        # Half a submit's deadline: what a worker appends is repeated, and a heartbeat or a move must not wait for long.
+        self._producer = KafkaProducer(settings, timeout_s=settings.submit_timeout_s / 2)
+        self._consumer = KafkaTaskConsumer(
+            settings, names.group, [names.tasks(queue) for queue in options.queues], clock=clock, instance_id=slot
+        )
+        self.intake = Intake(clock)
+        dead_letters = DeadLetters(names.dead, self.id, self._producer, clock)
+        self.completer = Completer(self.store, self.intake, settings, clock, self._wake)
+        self.executor = Executor(
+            app.name, self.id, settings, options, dead_letters, clock, self.completer.put, self._wake
+        )
+        self.claimer = Claimer(self.id, self.store, self.intake, self.executor, clock)
+        self.fetcher = Fetcher(
+            self._consumer, self._producer, app.registry, self.intake, dead_letters, options, clock, self._wake
+        )
+        self._committer = Committer(self.fetcher, options.commit_interval_s)
+        self._renewer = Renewer(self.id, self.store, self.executor, settings, clock, self._wake_parked)
+        self._control = Subscription(
+            self.store.redis, self.store.keys.control, self._hear, self._wake_parked, settings.redis_timeout_s
+        )
+        self._parent = Parent(pipe, self.drain)
+        self._watchdog = Watchdog(clock, options.block_limit_s)
+        self.heart = Heart(
+            self.id,
+            slot,
+            names.heartbeats,
+            settings.heartbeat_s,
+            self._producer,
+            self._parent,
+            self.fetcher,
+            self.intake,
+            self.executor,
+            self.completer,
+            options,
+            clock,
+        )
+
+    def _wake(self) -> None:
+        self.claimer.wake()
+
+    def _wake_parked(self) -> None:
+        """Whatever parked records wait for may have changed."""
+        self.intake.wake_all()
+        self.claimer.wake()
+
+    def _hear(self, message: bytes) -> None:
+        """Of the control channel: `dead <worker>`."""
+        if message.startswith(b"dead "):
+            log.info("death certificate of %s", message[5:].decode())
+            self._wake_parked()
+
+    def drain(self) -> None:
+        """Finish what runs and end. A second call breaks running tasks off; they are free for other workers at once."""
+        (self._impatient if self._draining.is_set() else self._draining).set()
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Raises `ConfigError`, `BrokerUnavailable` or `StoreUnavailable` if it can't start."""
+        services: list[Service] = [
+            self.heart,
+            self._watchdog,
+            self._parent,
+            self._control,
+            self.completer,
+            self.executor,
+            self.claimer,
+            self._renewer,
+            self.fetcher,
+            self._committer,
+        ]
+        try:
+            await self.store.start()
+            await provision(self._settings, self._names, self._options.queues)
+            await self._producer.start()
+            async with anyio.create_task_group() as group:
+                await start_services(group, services, self._draining.is_set)
+                await self.heart.turn("running")
+                log.info("worker %s runs, queues %s", self.id, ", ".join(self._options.queues))
+                task_status.started()
+                await self._draining.wait()
+                await self._drain()
+                for service in services:
+                    service.stop()
+        except BaseExceptionGroup as errors:
+            raise first_cause(errors) from None
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(12):
+                await self._consumer.stop()
+                await self._producer.stop()
+                await self.store.aclose()
+
+    async def _drain(self) -> None:
+        log.info("draining: %d tasks run", len(self.executor.running))
+        self.fetcher.stop()
+        self.claimer.stop()
+        await self.heart.turn("draining")
+        if not await self._idle_within(self._options.grace_s):
+            self.executor.cancel_all(StopReason.SHUTDOWN)
+            with anyio.move_on_after(_BREAK_OFF_S):
+                await self.executor.idle()
+        with anyio.move_on_after(self._settings.lease_s):
+            await self.completer.settled()
+        with anyio.move_on_after(self._settings.lease_s):
+            while not await self.fetcher.commit():  # noqa: ASYNC110 - Kafka tells nobody when a rebalance is over
+                await anyio.sleep(0.1)
+        await self._consumer.stop()
+        await self.heart.turn("stopped")
+        log.info("drained")
+
+    async def _idle_within(self, seconds: float) -> bool:
+        """Whether all running tasks have ended by themselves, in time and before anybody lost patience."""
+        async with anyio.create_task_group() as group:
+
+            async def lose_patience() -> None:
+                await self._impatient.wait()
+                group.cancel_scope.cancel()
+
+            group.start_soon(lose_patience)
+            with anyio.move_on_after(seconds):
+                await self.executor.idle()
+            group.cancel_scope.cancel()
+        return not self.executor.running
