@@ -1,13 +1,12 @@
 """Submitting tasks and asking for them: the async client.
 
-A submit is two things at once, a QUEUED record in Redis and the task in Kafka. It returns when both are acknowledged;
-submits that meet share one script call and one produce request (D9). Kafka alone decides whether the task exists (D1).
+A submit returns when Kafka has the task on all in-sync replicas: that alone decides whether it exists (D1). Its QUEUED
+record in Redis follows within milliseconds. Submits that meet share one produce request and one script call (D9).
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar, overload
@@ -36,6 +35,7 @@ from yadtq.handle import TaskHandle
 from yadtq.microbatch import MicroBatch
 from yadtq.ports import OutRecord
 from yadtq.states import TaskStatus
+from yadtq.store.registrar import Registrar
 from yadtq.store.tasks import RedisStore
 from yadtq.store.waiters import Waiters
 from yadtq.task import BoundTask, CallOptions, Task
@@ -70,6 +70,7 @@ class Client:
         self._settings = settings
         self._registry = registry
         self._num_partitions = num_partitions
+        self._topics: dict[str, str] = {}
         self._provisioned: set[str] = set()
         self._provisioning = asyncio.Lock()
         self._closed = False
@@ -88,6 +89,7 @@ class Client:
         self._store = RedisStore(settings, self._names.app)
         self._producer = KafkaProducer(settings)
         self._waiters = Waiters(self._store, settings, SystemClock())
+        self._registrar = Registrar(self._store)
         self._submissions = MicroBatch(self._send, limit=1000, at_once=4, timeout_s=settings.submit_timeout_s)
         self._statuses = MicroBatch(self._store.snapshots, at_once=2, timeout_s=settings.redis_timeout_s)
         try:
@@ -104,6 +106,7 @@ class Client:
     async def _run_services(self, ready: asyncio.Event) -> None:
         async with anyio.create_task_group() as group:
             await group.start(self._waiters.run)
+            await group.start(self._registrar.run)
             ready.set()
 
     async def close(self) -> None:
@@ -116,6 +119,7 @@ class Client:
         await self._submissions.aclose()
         await self._statuses.aclose()
         self._waiters.stop()
+        self._registrar.stop()
         await asyncio.wait([self._running], timeout=5)
         self._running.cancel()
         await self._close_connections()
@@ -144,7 +148,8 @@ class Client:
         """Send one task; returns when Kafka has it on all in-sync replicas.
 
         task: a task of the app, one with `options`, or a name. Raises `InvalidArguments`, `UnknownTask`,
-        `PayloadTooLarge`, `SubmitOverloaded` (nothing was sent), `SubmitUncertain` (it may have been).
+        `PayloadTooLarge`, `SubmitOverloaded`, `StoreUnavailable` (nothing was sent), or `SubmitUncertain` (it may
+        have been; submit the same id again).
         """
         found, options = self._resolve(task)
         return await self._submit(found, args, kwargs, options)
@@ -185,13 +190,14 @@ class Client:
             finally:
                 self._release(len(part))
             for submission, outcome in zip(part, outcomes, strict=True):
-                if isinstance(outcome, BrokerUnavailable | StoreUnavailable | TimeoutError):
+                if isinstance(outcome, BrokerUnavailable | TimeoutError):
                     uncertain.append(submission.task_id)
                     reason = str(outcome)
                 elif isinstance(outcome, BaseException):
                     raise outcome
         if uncertain:
             raise SubmitUncertain(uncertain, self._settings.submit_timeout_s, reason)
+        await self._registrar.flush()
         return [self._handle(submission.task_id, found) for submission in submissions]
 
     async def _submit(
@@ -203,8 +209,8 @@ class Client:
             await self._provision({queue})
         await self._admit(1)
         try:
-            await self._submissions.add(submission)
-        except (BrokerUnavailable, StoreUnavailable, TimeoutError) as error:
+            await self._submissions.run(submission)
+        except (BrokerUnavailable, TimeoutError) as error:
             raise SubmitUncertain([submission.task_id], self._settings.submit_timeout_s, str(error)) from error
         finally:
             self._release(1)
@@ -223,6 +229,7 @@ class Client:
     ) -> _Submission:
         if self._closed or self._running is None:
             raise ConfigError("the client is not connected: use it inside `async with app.client() as client`")
+        self._registrar.check()
         name = task
         if isinstance(task, Task):
             name = task.name
@@ -236,7 +243,13 @@ class Client:
             raise InvalidArguments(str(name), f"no JSON form: {error}") from None
         if len(value) > self._settings.max_task_bytes:
             raise PayloadTooLarge(str(name), len(value), self._settings.max_task_bytes)
-        return _Submission(task_id, OutRecord(self._names.tasks(self._queue(task, options)), value))
+        return _Submission(task_id, OutRecord(self._topic(self._queue(task, options)), value))
+
+    def _topic(self, queue: str) -> str:
+        topic = self._topics.get(queue)
+        if topic is None:
+            topic = self._topics[queue] = self._names.tasks(queue)
+        return topic
 
     @staticmethod
     def _queue(task: Task[Any, Any] | str, options: CallOptions) -> str:
@@ -250,16 +263,8 @@ class Client:
             self._provisioned |= queues
 
     async def _send(self, submissions: Sequence[_Submission]) -> list[None]:
-        """Both at once: a task that only one of them has is harmless (an orphan expires, a missing one is re-made)."""
-        registered = asyncio.ensure_future(self._store.register([submission.task_id for submission in submissions]))
-        try:
-            await self._producer.append([submission.record for submission in submissions])
-        except BaseException:
-            registered.cancel()
-            with contextlib.suppress(StoreUnavailable, asyncio.CancelledError):  # the first error is the one to tell
-                await registered
-            raise
-        await registered
+        await self._producer.append([submission.record for submission in submissions])
+        self._registrar.add([submission.task_id for submission in submissions])
         return [None] * len(submissions)
 
     async def _admit(self, count: int) -> None:
@@ -294,8 +299,9 @@ class Client:
     async def status(self, task: TaskHandle[Any] | str) -> TaskStatus:
         """Raises `TaskNotFound`, `StoreUnavailable`."""
         task_id = task if isinstance(task, str) else task.id
+        await self._registrar.flush()
         try:
-            snapshot = await self._statuses.add(task_id)
+            snapshot = await self._statuses.run(task_id)
         except TimeoutError as error:
             raise StoreUnavailable(f"Redis: {error}") from None
         if snapshot is None:

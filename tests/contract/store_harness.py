@@ -141,7 +141,10 @@ class RedisHarness:
                 if message is not None and message["data"] == b"marker":
                     return heard
                 if message is not None and message["type"] == "message":
-                    heard.append(parse_news(message["data"]))
+                    news = parse_news(message["data"])
+                    ids = [task_id for task_id, _ in news]
+                    whole = await self.redis_store.fetch_large(ids, [snapshot for _, snapshot in news])
+                    heard.append([(id_, got or told) for (id_, told), got in zip(news, whole, strict=True)])
 
     async def aclose(self) -> None:
         for pubsub in self._listening.values():

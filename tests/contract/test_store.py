@@ -183,11 +183,22 @@ class TestClaim:
         assert replies[0] == ClaimReply(2, crashes=1)
         assert replies[1].verdict == WAIT
 
+    async def test_the_last_words_of_a_buried_worker_take_no_lease(self, harness: Harness) -> None:
+        await bring(harness, S.QUEUED)
+        await harness.store.bury("w")
+        before = await harness.dump()
+        replies = await harness.store.claim("w", [Claim("t", "n"), Claim("new", "n")], 1)
+        assert replies == [ClaimReply(WAIT, wait_ms=LEASE_MS)] * 2
+        assert await harness.dump() == before
+
     async def test_a_certificate_lasts_an_hour(self, harness: Harness) -> None:
         await harness.store.bury("dies")
-        await harness.advance(600 * STEP_MS)
-        await harness.store.bury("other")  # clears away what is old
-        await harness.store.claim("dies", [Claim("a", "n")], 0)
+        await harness.advance(500 * STEP_MS)
+        await harness.store.bury("other")
+        assert (await harness.store.claim("dies", [Claim("a", "n")], 0))[0].verdict == WAIT
+        await harness.advance(100 * STEP_MS)
+        await harness.store.bury("another")  # clears away what is old
+        assert (await harness.store.claim("dies", [Claim("a", "n")], 0))[0].verdict == 1
         assert (await harness.store.claim("next", [Claim("a", "m")], 0))[0].verdict == WAIT
 
     async def test_a_batch_is_answered_in_its_order(self, harness: Harness) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
+import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.contract.store_harness import MemoryHarness, RedisHarness
-from tests.contract.store_machine import QUEUED_TTL_S, StoreMachine
+from tests.contract.store_machine import CHANNELS, QUEUED_TTL_S, StoreMachine
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from tests.contract.store_harness import Harness
     from tests.support.stacks import Servers
@@ -28,24 +29,42 @@ def run(machine: type[StoreMachine], examples: int, steps: int) -> None:
     run_state_machine_as_test(machine, settings=rules)
 
 
-def test_memory() -> None:
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+def test_memory(loop: asyncio.AbstractEventLoop) -> None:
     class Memory(StoreMachine):
-        async def open(self) -> Sequence[Harness]:
-            return [MemoryHarness(queued_ttl_s=QUEUED_TTL_S)]
+        def open(self) -> Sequence[Harness]:
+            memory = MemoryHarness(queued_ttl_s=QUEUED_TTL_S)
+            for channel in CHANNELS:
+                self.run(memory.listen(channel))
+            return [memory]
 
-    run(Memory, examples=150, steps=40)
+    Memory.loop = loop
+    run(Memory, examples=200, steps=40)
 
 
-def test_memory_and_redis_in_lock_step(stack: Servers, app_name: str) -> None:
-    numbers = itertools.count()
+def test_memory_and_redis_in_lock_step(stack: Servers, app_name: str, loop: asyncio.AbstractEventLoop) -> None:
+    redis = RedisHarness(stack.redis, app_name, queued_ttl_s=QUEUED_TTL_S)
+    for channel in CHANNELS:
+        loop.run_until_complete(redis.listen(channel))
 
     class LockStep(StoreMachine):
-        async def open(self) -> Sequence[Harness]:
+        def open(self) -> Sequence[Harness]:
             self.memory = MemoryHarness(queued_ttl_s=QUEUED_TTL_S)
-            self.redis = RedisHarness(stack.redis, f"{app_name}-{next(numbers)}", queued_ttl_s=QUEUED_TTL_S)
-            return [self.memory, self.redis]
+            for channel in CHANNELS:
+                self.run(self.memory.listen(channel))
+            return [self.memory, redis]
 
         async def synchronise(self) -> None:
-            self.memory.clock.set_time((await self.redis.now_ms() + self.now_ms) / 1000)
+            self.memory.clock.set_time((await redis.now_ms() + self.now_ms) / 1000)
 
-    run(LockStep, examples=40, steps=40)
+    LockStep.loop = loop
+    try:
+        run(LockStep, examples=40, steps=40)
+    finally:
+        loop.run_until_complete(redis.aclose())

@@ -64,7 +64,7 @@ async def test_every_key_expires_but_two(harness: RedisHarness) -> None:
         task + "retry": QUEUED_TTL_S + 5,
         task + "saved": RESULT_TTL_S,
         result + "done:n": RESULT_TTL_S,
-        result + "retry:n": RESULT_TTL_S,
+        result + "retry:n": RESULT_TTL_S + 5,
         result + "refused:n": RESULT_TTL_S,
         harness.keys.dead: -1,
         harness.keys.incarnation: -1,

@@ -86,6 +86,13 @@ class KafkaProducer:
         self._failures = 0
 
     async def _append(self, producer: AIOKafkaProducer, records: Sequence[OutRecord]) -> None:
+        if len(records) == 1:
+            # A record alone goes the plain way: aiokafka chooses the partition, and nothing has to be gathered.
+            (record,) = records
+            await producer.send_and_wait(
+                record.topic, record.value, record.key, record.partition, headers=list(record.headers)
+            )
+            return
         placed: defaultdict[tuple[str, int], list[OutRecord]] = defaultdict(list)
         counts: dict[str, list[int]] = {}
         for record in records:
@@ -102,12 +109,8 @@ class KafkaProducer:
                 partition = partitions[self._turn % len(partitions)]
             placed[topic, partition].append(record)
         pending: list[asyncio.Future[Any]] = []
-        if len(placed) == 1:
-            (place, batch) = next(iter(placed.items()))
-            await self._fill(producer, *place, batch, pending)
-        else:
-            # Side by side: a partition with a batch on its way makes the next one wait, the others need not.
-            await asyncio.gather(*(self._fill(producer, *place, batch, pending) for place, batch in placed.items()))
+        # Side by side: a partition with a batch on its way makes the next one wait, the others need not.
+        await asyncio.gather(*(self._fill(producer, *place, batch, pending) for place, batch in placed.items()))
         # All of them, also after a failure: an exception that nobody fetches is logged by asyncio as a bug.
         for outcome in await asyncio.gather(*pending, return_exceptions=True):
             if isinstance(outcome, BaseException):

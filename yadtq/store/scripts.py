@@ -13,6 +13,7 @@ import logging
 from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from hiredis import pack_command
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
@@ -23,7 +24,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from yadtq.errors import ConfigError, StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Sequence
 
     from yadtq.settings import Settings
 
@@ -89,19 +90,38 @@ class Script:
 
 
 class Scripts:
-    """Calls verbs on one Redis."""
+    """Calls verbs on one Redis.
+
+    Commands are packed by hiredis in C and put on a pooled connection as they are: redis-py's asyncio client packs in
+    Python, which for a batch of 100 tasks costs more than all the rest of the call (1.3 ms against 0.1 ms).
+    """
 
     def __init__(self, redis: Redis, timeout_s: float) -> None:
-        self._redis = redis
+        self._pool = redis.connection_pool
         self._timeout_s = timeout_s
 
     async def call(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Raises `StoreUnavailable`."""
-        execute: Callable[..., Awaitable[Any]] = self._redis.execute_command
         try:
-            return await within(
-                self._timeout_s, execute("EVALSHA", script.digest, len(keys), *keys, *args), script.name
-            )
+            return await self._send(script, pack_command(("EVALSHA", script.digest, len(keys), *keys, *args)))
         except NoScriptError:
             log.info("loading script %s", script.name)
-            return await within(self._timeout_s, execute("EVAL", script.source, len(keys), *keys, *args), script.name)
+            return await self._send(script, pack_command(("EVAL", script.source, len(keys), *keys, *args)))
+
+    async def _send(self, script: Script, packed: bytes) -> Any:
+        try:
+            return await within(self._timeout_s, self._round_trip(packed), script.name)
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, RedisConnectionError):
+                raise
+            # A server that was restarted has closed our pooled connections: one repeat, on a new one, is enough to know.
+            return await within(self._timeout_s, self._round_trip(packed), script.name)
+
+    async def _round_trip(self, packed: bytes) -> Any:
+        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            await connection.send_packed_command(packed, check_health=False)
+            return await connection.read_response()
+        finally:
+            # Broken off or failed, a connection has closed itself: no answer can reach the wrong question.
+            await self._pool.release(connection)

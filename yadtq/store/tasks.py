@@ -102,10 +102,11 @@ class RedisStore:
         prefix = self.keys.task
         keys: list[str] = []
         args: list[Any] = [self._settings.result_ttl_s, self._settings.queued_ttl_s, self.keys.waiter]
-        large: list[tuple[str, bytes]] = []
+        large: list[tuple[str, bytes, int]] = []
         for task_id, nonce, attempt, status, payload, due_ms, restorable in finishes:
             if len(payload) > INLINE_BYTES:
-                large.append((f"{self.keys.result}{task_id}:{nonce}", payload))
+                ttl_s = self._settings.result_ttl_s + due_ms // 1000
+                large.append((f"{self.keys.result}{task_id}:{nonce}", payload, ttl_s))
                 payload = b"@" + nonce.encode()
             keys.append(prefix + task_id)
             args += (task_id, nonce, attempt, status.code, payload, due_ms, int(restorable))
@@ -113,11 +114,10 @@ class RedisStore:
             await self._write_large(large)
         return [accepted == 1 for accepted in await self._scripts.call(_FINISH, keys, args)]
 
-    async def _write_large(self, results: list[tuple[str, bytes]]) -> None:
+    async def _write_large(self, results: list[tuple[str, bytes, int]]) -> None:
         pipe = self.redis.pipeline(transaction=False)
-        for key, payload in results:
-            packed = compress(payload, self._settings.compress_over_bytes)
-            pipe.set(key, packed, ex=self._settings.result_ttl_s)
+        for key, payload, ttl_s in results:
+            pipe.set(key, compress(payload, self._settings.compress_over_bytes), ex=ttl_s)
         await within(self._settings.redis_timeout_s, pipe.execute(), "storing results")
 
     async def snapshots(self, task_ids: Sequence[str]) -> list[Snapshot | None]:
@@ -152,7 +152,7 @@ class RedisStore:
                 if snapshot is None:
                     continue
                 if value is None:
-                    # Results and states expire together; the last error of a long delay may go before its task does.
+                    # Results and states expire together; the last error of a retry that waits for long may go before.
                     whole[at] = None if snapshot.status.final else snapshot._replace(payload=b"")
                 else:
                     # The worker has kept to max_result_bytes; here only a bomb has to be stopped.

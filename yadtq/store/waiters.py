@@ -93,7 +93,7 @@ class Waiters:
         self._users[task_id] = self._users.get(task_id, 0) + 1
         try:
             try:
-                snapshot = await self._registrations.add(task_id)
+                snapshot = await self._registrations.run(task_id)
                 if snapshot is not None and snapshot.status.final:
                     return snapshot
             except (StoreUnavailable, TimeoutError) as error:

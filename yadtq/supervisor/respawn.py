@@ -1,7 +1,8 @@
 """When a dead worker gets its successor, and when its slot has had enough. Pure: times in, decisions out.
 
-The first crash in a while is answered at once, as most deaths are accidents; repeated ones wait longer and longer, as
-then the cause is still there. What can't be the slot's fault (Kafka is away) delays it all the same, but never ends it.
+A crash after a calm time is answered at once, as most deaths are accidents; one that follows another closely waits
+longer and longer, as then the cause is still there. Too many in a window end the slot, close together or not. What
+can't be the slot's fault (Kafka is away) delays it all the same, but never ends it.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,9 +58,10 @@ class CrashHistory:
 
 
 class RespawnPolicy:
-    """backoff_s doubles with every further crash in the window, up to backoff_cap_s, and is spread over its upper half.
+    """backoff_s doubles with every further crash of a series, up to backoff_cap_s, and is spread over its upper half.
 
-    Spread, because what kills one worker of many often kills them all in the same moment.
+    calm_s: a worker that has lived so long ends the series. Spread, because what kills one worker of many often kills
+    them all in the same moment.
     """
 
     def __init__(
@@ -68,10 +71,11 @@ class RespawnPolicy:
         backoff_cap_s: float,
         budget: int,
         window_s: float,
+        calm_s: float = 5.0,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.backoff_s, self.backoff_cap_s = backoff_s, backoff_cap_s
-        self.budget, self.window_s = budget, window_s
+        self.budget, self.window_s, self.calm_s = budget, window_s, calm_s
         self._chance = chance
 
     @classmethod
@@ -92,11 +96,19 @@ class RespawnPolicy:
         charged = sum(charge for _at, charge in crashes)
         if charged >= self.budget:
             return GiveUp(charged, self.window_s)
-        return Respawn(self._delay_s(len(crashes)))
+        series = self._series([at for at, _charge in crashes])
+        return Respawn(self._longest_s(series) * (0.5 + self._chance() / 2))
 
-    def _delay_s(self, crashes: int) -> float:
-        if crashes <= 1:
+    def _series(self, crashes: list[float]) -> int:
+        """How many of the latest crashes belong together."""
+        series = 1
+        for before, after in pairwise(crashes):
+            # The successor was started after the back-off, and lived for the rest of the time.
+            series = series + 1 if after - before < self._longest_s(series) + self.calm_s else 1
+        return series
+
+    def _longest_s(self, series: int) -> float:
+        if series <= 1:
             return 0.0
         # The exponent is bounded too: 2.0 ** 2000 is an error, not infinity.
-        delay_s = min(self.backoff_cap_s, self.backoff_s * 2.0 ** min(crashes - 2, 60))
-        return delay_s * (0.5 + self._chance() / 2)
+        return min(self.backoff_cap_s, self.backoff_s * 2.0 ** min(series - 2, 60))

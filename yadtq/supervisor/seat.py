@@ -32,7 +32,8 @@ class Seat:
     killed: str | None = None
     ended: str | None = None
     misconfigured: bool = False
-    #: A request to leave the group is under way: nobody may join under this name.
+    #: A request to leave the group has been made, and is under way: nobody may join under this name.
+    left: bool = False
     leaving: bool = False
 
     spawned_at: float = 0.0
@@ -72,6 +73,7 @@ class Seat:
 
     def take(self, process: WorkerProcess, now: float) -> None:
         self.process, self.spawned_at, self.due = process, now, None
+        self.left = False
         self.kill_at = self.killed = self.last_words = None
         self.ready = self.heard = False
         self.last_seq = -1

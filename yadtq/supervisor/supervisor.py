@@ -65,6 +65,13 @@ class _Said(NamedTuple):
     beat: Beat
 
 
+class _Left(NamedTuple):
+    seat: Seat
+
+
+_Event = Intent | _Exited | _Said | _Left
+
+
 class Supervisor:
     """`await run()` once; `ask(intent)` at any time."""
 
@@ -85,12 +92,14 @@ class Supervisor:
         self._table, self._undertaker, self._watch = table, undertaker, watch
         self._policy = policy or RespawnPolicy.from_settings(own)
         self._clock = clock or SystemClock()
-        self._events: asyncio.Queue[Intent | _Exited | _Said] = asyncio.Queue()
+        self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._seats: list[Seat] = []
         self._attending: set[asyncio.Task[None]] = set()
         self._rollout = Rollout(self._renew, self._on_restart_aborted)
         self._stops = 0
         self._refresh_at = 0.0
+        # Often enough not to take our own patience for a freeze.
+        self._tick_s = min(_TICK_S, table.gap_s / 3)
         # More starts at once only take the processor from each other, and from workers that work.
         self._starts_at_once = max(4, 2 * (os.cpu_count() or 1))
 
@@ -150,14 +159,16 @@ class Supervisor:
     def _patience(self) -> float:
         now = self._clock.monotonic()
         dues = [seat.due - now for seat in self._seats if seat.due is not None and not seat.process]
-        return max(0.0, min([_TICK_S, *(due for due in dues if due > 0)]))
+        return max(0.0, min([self._tick_s, *(due for due in dues if due > 0)]))
 
-    def _handle(self, event: Intent | _Exited | _Said) -> None:
+    def _handle(self, event: _Event) -> None:
         match event:
             case _Exited(seat, process, code):
                 self._on_exit(seat, process, code)
             case _Said(seat, worker, beat):
                 self._on_beat(seat, worker, beat)
+            case _Left(seat):
+                seat.leaving = False
             case Intent.STOP:
                 self._on_stop()
             case Intent.RESTART:
@@ -326,15 +337,12 @@ class Supervisor:
     def _dismiss(self, seat: Seat) -> None:
         """An empty seat that stays empty."""
         seat.wanted, seat.due = False, None
-        if seat.ended is None:
-            self._leave(seat)
+        self._leave(seat)
 
     def _leave(self, seat: Seat) -> None:
-        def left() -> None:
-            seat.leaving = False
-
-        seat.leaving = True
-        self._undertaker.leave(seat.slot.id, left)
+        if not seat.left:
+            seat.left = seat.leaving = True
+            self._undertaker.leave(seat.slot.id, lambda: self._events.put_nowait(_Left(seat)))
 
     async def _clear(self) -> None:
         """The end, whatever its cause: kill what still lives, certify it, leave the group, give the slots back."""

@@ -15,7 +15,7 @@ from yadtq.errors import StoreUnavailable
 from yadtq.ports import FINAL, SUSPECT, WAIT, ClaimReply, Snapshot
 from yadtq.settings import Settings
 from yadtq.states import TaskStatus
-from yadtq.store.tasks import SUSPECT_FROM, WAIT_TTL_S
+from yadtq.store.tasks import INLINE_BYTES, SUSPECT_FROM, WAIT_TTL_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,6 +44,7 @@ class _Task:
     crashes: int = 0
     failures: int = 0
     payload: bytes = b""
+    payload_until_ms: int = 0
     channels: list[str] = field(default_factory=list)
 
     @property
@@ -117,6 +118,8 @@ class MemoryStore:
 
     async def claim(self, worker: str, claims: Sequence[Claim], suspects: int) -> list[ClaimReply]:
         await self._reach()
+        if worker in self._dead:  # the last words of a killed process
+            return [ClaimReply(WAIT, wait_ms=self._lease_ms)] * len(claims)
         replies = [self._claim(worker, claim) for claim in claims]
         # Suspects come last: a repeat of this call must count those that it was granted the first time.
         left = suspects - sum(reply.verdict > 0 and reply.crashes >= SUSPECT_FROM for reply in replies)
@@ -205,6 +208,7 @@ class MemoryStore:
             return task is not None and (task.nonce, task.status) == (finish.nonce, finish.status)
         task.status, task.attempt, task.nonce = finish.status, finish.attempt, finish.nonce
         task.payload, task.worker, task.due_ms = finish.payload, "", 0
+        task.payload_until_ms = self._now() + (self._settings.result_ttl_s + finish.due_ms // 1000) * 1000
         if finish.status is _RETRYING:
             task.failures += 1
             task.due_ms = self._now() + finish.due_ms
@@ -236,7 +240,9 @@ class MemoryStore:
         task = self._find(task_id)
         if task is None or task.status is None:
             return None
-        return Snapshot(task.status, task.attempt, task.payload if task.final or task.status is _RETRYING else b"")
+        kept = len(task.payload) <= INLINE_BYTES or self._now() <= task.payload_until_ms
+        shown = task.final or (task.status is _RETRYING and kept)
+        return Snapshot(task.status, task.attempt, task.payload if shown else b"")
 
     async def bury(self, worker: str) -> None:
         await self._reach()

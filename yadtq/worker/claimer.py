@@ -1,4 +1,8 @@
-"""From waiting to running: claims as many tasks as there are free slots, in one call, and starts what is granted."""
+"""From waiting to running: claims as many tasks as there are free slots, a batch a call, and starts what is granted.
+
+Two claims may be on their way at once, each for up to half of the slots: while Redis answers one, the tasks of the other
+run. With one claim for all slots, worker and Redis take turns and each of them idles half the time.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +28,7 @@ __all__ = ["Claimer"]
 
 log = logging.getLogger("yadtq.worker")
 
+_LANES = 2
 _MOST = 500
 _OUTAGE_RETRY_S = 0.25
 #: A lease that its holder keeps renewing is asked about again this often: its end is then seen within as much.
@@ -41,64 +46,77 @@ class Claimer:
         self._intake = intake
         self._executor = executor
         self._clock = clock
+        self._share = min(_MOST, -(-executor.concurrency // _LANES))
         self._woken = asyncio.Event()
+        self._suspect_asked = False
         self._stopped = False
 
     def wake(self) -> None:
         self._woken.set()
 
     def stop(self) -> None:
-        """No claim after this one."""
+        """No claim after those on their way."""
         self._stopped = True
         self._woken.set()
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
+        async with anyio.create_task_group() as group:
+            for _ in range(_LANES):
+                group.start_soon(self._claim_on)
+
+    async def _claim_on(self) -> None:
         while not self._stopped:
             if not await self._claim_some():
                 await self._wait()
 
     async def _wait(self) -> None:
-        due = self._intake.next_due()
-        delay = None if due is None else max(0.0, due - self._clock.monotonic())
-        with anyio.move_on_after(delay):
-            await self._woken.wait()
         self._woken.clear()
+        due = self._intake.next_due()
+        if due is None:
+            await self._woken.wait()
+        else:
+            with anyio.move_on_after(max(0.0, due - self._clock.monotonic())):
+                await self._woken.wait()
 
     async def _claim_some(self) -> bool:
         """False: nothing to do until woken."""
         executor = self._executor
-        free = min(executor.free, _MOST)
-        if free <= 0:
+        most = min(executor.free, self._share)
+        if most <= 0 or self._stopped:
             return False
-        suspect = self._intake.take_suspect() if executor.suspect is None else None
-        batch = [suspect] if suspect is not None else self._intake.take(free)
+        suspect = self._intake.take_suspect() if executor.suspect is None and not self._suspect_asked else None
+        batch = [suspect] if suspect is not None else self._intake.take(most)
         if not batch:
             return False
         batch = [delivery for delivery in batch if not self._runs_here(delivery)]
-        if not batch:
-            return True
-        executor.reserve(len(batch))
+        if batch:
+            executor.reserve(len(batch))
+            self._suspect_asked = self._suspect_asked or suspect is not None
+            try:
+                await self._claim(batch, suspects=1 if suspect is not None else 0)
+            finally:
+                if suspect is not None:
+                    self._suspect_asked = False
+        return True
+
+    async def _claim(self, batch: list[Delivery], suspects: int) -> None:
+        claims = [Claim(delivery.envelope.id, delivery.nonce) for delivery in batch]
         try:
-            replies = await self._store.claim(
-                self._worker_id,
-                [Claim(delivery.envelope.id, delivery.nonce) for delivery in batch],
-                1 if suspect is not None else 0,
-            )
+            replies = await self._store.claim(self._worker_id, claims, suspects)
         except StoreUnavailable as error:
-            # The claim may have been made: it goes again with the same nonces, so it is answered as if for the first time.
+            # The claim may have been made: it goes again with the same nonces and is answered as if for the first time.
             log.warning("claiming stops: %s", error)
-            executor.unreserve(len(batch))
-            if suspect is not None:
-                self._intake.park_suspect(suspect)
+            self._executor.unreserve(len(batch))
+            if suspects:
+                self._intake.park_suspect(batch[0])
             else:
                 self._intake.put_back(batch)
             await anyio.sleep(_OUTAGE_RETRY_S)
-            return True
+            return
         now = self._clock.monotonic()
         for delivery, reply in zip(batch, replies, strict=True):
             self._settle(delivery, reply, now)
-        return True
 
     def _settle(self, delivery: Delivery, reply: ClaimReply, now: float) -> None:
         verdict = reply.verdict

@@ -1,0 +1,117 @@
+# What can be done here: `make help`. The environment lies in .venv; touch requirements-dev.txt to make it anew.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTEST := $(BIN)/python -m pytest
+# Further words for pytest: make unit ARGS="-k tracker -x"
+ARGS ?=
+
+BROKER_SOURCES := $(shell find devbroker -type f \( -name '*.go' -o -name 'go.*' -o -name '*.py' -o -name '*.toml' \) -not -path '*/build/*')
+
+##@ Try it
+
+demo: env ## a supervisor, workers and tasks on a local stack; kills a worker to show what happens then
+	$(BIN)/yadtq demo $(ARGS)
+
+dev: env ## a local Kafka and Redis on their default ports where these are free, until Ctrl-C
+	$(BIN)/yadtq dev $(ARGS)
+
+##@ Test it
+
+test: env servers ## all tests but the benchmarks; without Java and Maven those that need Apache Kafka are skipped
+	$(PYTEST) --ignore=tests/bench $(ARGS)
+
+check: env ## lint, format, types, import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy yadtq devbroker/src tests/support
+	$(BIN)/lint-imports --no-logo --no-cache
+
+unit: env ## no servers, a few seconds
+	$(PYTEST) tests/unit tests/typing $(ARGS)
+
+contract: env servers ## the store and its in-memory double, one suite for both
+	$(PYTEST) tests/contract $(ARGS)
+
+integration: env servers ## against Kafka and Redis
+	$(PYTEST) tests/integration $(ARGS)
+
+system: env servers ## real processes and signals
+	$(PYTEST) tests/system $(ARGS)
+
+chaos: env servers ## processes killed and frozen, servers stopped, connections cut
+	$(PYTEST) tests/chaos $(ARGS)
+
+docs: env ## check the documentation: links, code, settings, wire format
+	$(PYTEST) -q tests/unit/test_docs.py $(ARGS)
+
+##@ Measure it
+
+bench: env servers ## take all figures and write them down
+	$(BIN)/python -m tests.bench run $(ARGS)
+
+bench-check: env servers ## compare with the figures written down; fails on a regression
+	$(BIN)/python -m tests.bench check $(ARGS)
+
+bench-peers: env servers ## the same loads on other task queues
+	$(BIN)/python -m tests.bench peers $(ARGS)
+
+##@ Run it in containers
+
+up: ## Apache Kafka, Redis and a supervisor with four workers (Docker Compose)
+	docker compose up --detach --build --wait
+
+down: ## stop them; their data are kept (docker compose down --volumes removes them)
+	docker compose down
+
+##@ Housekeeping
+
+env: $(VENV)/.yadtq ## make or update .venv
+
+format: env ## format the code, and mend what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+servers: ## see to a redis-server: on Debian as root it is installed, elsewhere the tests use Valkey from a wheel
+	@.ci/servers redis
+
+prerequisites: ## what this machine has and lacks
+	@.ci/prerequisites $(PYTHON)
+
+clean: ## remove what can be made again in seconds
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .grimp_cache .import_linter_cache build dist devbroker/build devbroker/dist
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## and what takes minutes: the environment, and the jars of Apache Kafka
+	rm -rf $(VENV) .cache
+
+help: ## this
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# One stamp a step, so that an edit of pyproject.toml does not compile the broker again.
+
+$(VENV)/.requirements: requirements-dev.txt
+	@.ci/prerequisites $(PYTHON)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --requirement requirements-dev.txt
+	@touch $@
+
+$(VENV)/.devbroker: $(VENV)/.requirements $(BROKER_SOURCES)
+	$(PIP) install --force-reinstall --no-deps ./devbroker
+	@touch $@
+
+$(VENV)/.yadtq: $(VENV)/.devbroker pyproject.toml
+	$(PIP) install --no-deps --editable .
+	@touch $@
+
+.PHONY: bench bench-check bench-peers chaos check clean contract demo dev distclean docs down env format help \
+  integration prerequisites servers system test unit up

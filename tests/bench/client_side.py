@@ -1,0 +1,102 @@
+"""What the measured client processes do: the real client, one function for each kind of use."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from tests.bench.app import app, noop, sleep50
+from tests.bench.profiling import profiled
+
+if TYPE_CHECKING:
+    from yadtq.client import Client
+
+_TASKS = {"noop": noop, "sleep50": sleep50}
+_WARM_UP = 200
+
+
+async def fill(words: dict[str, Any]) -> dict[str, Any]:
+    """Queue `n` tasks, for a worker to drain."""
+    async with app.client(num_partitions=words.get("partitions", 4)) as client:
+        handles = await client.submit_many(_TASKS[words.get("task", "noop")], [(i,) for i in range(words["n"])])
+    return {"ids": [handle.id for handle in handles]}
+
+
+async def submit_each(words: dict[str, Any]) -> dict[str, Any]:
+    """One submit awaited after the other."""
+    async with app.client() as client:
+        for i in range(_WARM_UP):
+            await client.submit(noop, i)
+        with _Timed(words) as timed:
+            for i in range(words["n"]):
+                await client.submit(noop, i)
+    return timed.result(words["n"])
+
+
+async def submit_many(words: dict[str, Any]) -> dict[str, Any]:
+    """One `submit_many` of all; on return every task is QUEUED in Redis and acknowledged by Kafka."""
+    calls = [(i,) for i in range(words["n"])]
+    async with app.client() as client:
+        await client.submit_many(noop, calls[:_WARM_UP])
+        with _Timed(words) as timed:
+            handles = await client.submit_many(noop, calls)
+    return {**timed.result(words["n"]), "ids": [handle.id for handle in handles]}
+
+
+async def submit_gathered(words: dict[str, Any]) -> dict[str, Any]:
+    """`submit` for each, all of them in one `asyncio.gather`."""
+    async with app.client() as client:
+        await asyncio.gather(*(client.submit(noop, i) for i in range(_WARM_UP)))
+        with _Timed(words) as timed:
+            handles = await asyncio.gather(*(client.submit(noop, i) for i in range(words["n"])))
+    return {**timed.result(words["n"]), "ids": [handle.id for handle in handles]}
+
+
+async def round_trips(words: dict[str, Any]) -> dict[str, Any]:
+    """Submit and wait for the result, one at a time. The first result comes when the worker has joined."""
+    async with app.client() as client:
+        await _settle(client)
+        times = []
+        with _Timed(words):
+            for i in range(words["n"]):
+                start = time.perf_counter()
+                value = await (await client.submit(noop, i)).result(timeout=30)
+                times.append(time.perf_counter() - start)
+                assert value == i
+    return {"times": times}
+
+
+async def one(words: dict[str, Any]) -> dict[str, Any]:
+    """A single task, to know that the worker runs."""
+    async with app.client() as client:
+        await _settle(client)
+    return {}
+
+
+async def _settle(client: Client) -> None:
+    for i in range(_WARM_UP):
+        await (await client.submit(noop, i)).result(timeout=30)
+
+
+class _Timed(profiled):
+    """Wall and CPU time of a block, which is profiled if the runner asked for it."""
+
+    def __init__(self, words: dict[str, Any]) -> None:
+        super().__init__(words.get("profile"))
+        self._wall = self._cpu = 0.0
+
+    def __enter__(self) -> _Timed:
+        super().__enter__()
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._wall, self._cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
+        super().__exit__(*exc)
+
+    def result(self, n: int) -> dict[str, float]:
+        return {"rate": n / self._wall, "cpu_us": self._cpu / n * 1e6}
+
+
+FUNCTIONS = {f.__name__: f for f in (fill, submit_each, submit_many, submit_gathered, round_trips, one)}

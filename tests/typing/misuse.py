@@ -1,0 +1,64 @@
+"""What a type checker must refuse. Each line that ends with `# E: code` is one error of that code, and no other line is.
+
+Never imported or run: `test_typing.py` shows it to mypy.
+"""
+
+from __future__ import annotations
+
+from yadtq import TaskContext, Yadtq
+
+app = Yadtq("typing")
+
+
+@app.task
+async def addition(x: int, y: int) -> int:
+    return x + y
+
+
+@app.task(retries=3, timeout=30)
+async def greeting(name: str, *, loud: bool = False) -> str:
+    return name.upper() if loud else name
+
+
+@app.task
+def send(ctx: TaskContext, to: str) -> bool:
+    return bool(to and ctx.attempt)
+
+
+async def arguments() -> None:
+    await addition.submit(1)  # E: call-arg
+    await addition.submit(1, 2, 3)  # E: call-arg
+    await addition.submit(1, "2")  # E: arg-type
+    await addition.submit(1, z=2)  # E: call-arg
+    await greeting.submit("you", True)  # E: call-arg
+    await greeting.submit("you", loud="very")  # E: arg-type
+    await greeting.options(retries=1).submit(5)  # E: arg-type
+
+
+async def the_context_is_not_an_argument(ctx: TaskContext) -> None:
+    await send.submit(ctx, "me")  # E: call-arg,arg-type
+    await send.submit()  # E: call-arg
+
+
+async def through_the_client() -> None:
+    async with app.client() as client:
+        await client.submit(addition, 1, "2")  # E: call-overload
+        await client.submit(addition)  # E: call-overload
+        handle = await client.submit(addition, 1, 2)
+        text: str = await handle.result()  # E: assignment
+        print(text)
+
+
+async def results() -> None:
+    handle = await addition.submit(1, 2)
+    text: str = await handle.result()  # E: assignment
+    (await handle.result()).upper()  # E: attr-defined
+    number: int = handle.result()  # E: assignment
+    handle.id = 5  # E: assignment
+    print(text, number)
+
+
+def options() -> None:
+    addition.options(retries="three")  # E: arg-type
+    addition.options(colour=1)  # E: call-arg
+    app.task(retry=3)  # E: call-overload

@@ -1,0 +1,61 @@
+"""What a type checker must accept, with the types it must find. Never imported or run: see `test_typing.py`."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from yadtq import Task, TaskContext, TaskHandle, TaskStatus, Yadtq
+
+app = Yadtq("typing")
+
+
+@app.task
+async def addition(x: int, y: int) -> int:
+    return x + y
+
+
+@app.task(retries=3, timeout=30)
+async def greeting(name: str, *, loud: bool = False) -> str:
+    return name.upper() if loud else name
+
+
+@app.task
+def square(x: float) -> float:
+    return x * x
+
+
+@app.task
+def send(ctx: TaskContext, to: str) -> bool:
+    return bool(to and ctx.attempt)
+
+
+@app.task(name="post.later", queue="slow")
+async def post(ctx: TaskContext, to: str, copies: int = 1) -> list[str]:
+    return [f"{to} {ctx.task_id}"] * copies
+
+
+def tasks() -> None:
+    assert_type(addition.name, str)
+    described: Task[..., list[str]] = post
+    print(described)
+
+
+async def submits() -> None:
+    assert_type(await addition.submit(1, y=2), TaskHandle[int])
+    assert_type(await greeting.submit("you", loud=True), TaskHandle[str])
+    assert_type(await square.submit(2), TaskHandle[float])
+    assert_type(await send.submit("me"), TaskHandle[bool])
+    assert_type(await post.options(retries=0, timeout=2.5).submit("me", copies=2), TaskHandle[list[str]])
+
+
+async def through_the_client() -> None:
+    async with app.client(num_partitions=4) as client:
+        handle = await client.submit(addition, 100, 25)
+        assert_type(handle, TaskHandle[int])
+        assert_type(await handle.status(), TaskStatus)
+        assert_type(await handle.result(timeout=10), int)
+        assert_type(await client.submit(greeting.options(queue="slow"), "you"), TaskHandle[str])
+        async for ended in client.as_completed([handle]):
+            assert_type(ended, TaskHandle[int])
+        by_name = await client.submit("addition", 100, 25)
+        print(await by_name.result() + 1)

@@ -1,0 +1,236 @@
+"""Calls that meet become one, as long as the one before is under way (D9)."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yadtq.microbatch import MicroBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class Wire:
+    """A `send` that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.sent: list[list[int]] = []
+        self._answers: list[asyncio.Future[list[int]]] = []
+
+    async def send(self, items: Sequence[int]) -> list[int]:
+        self.sent.append(list(items))
+        self._answers.append(asyncio.get_running_loop().create_future())
+        return await self._answers[-1]
+
+    def answer(self, at: int = -1) -> None:
+        self._answers[at].set_result([item * 10 for item in self.sent[at]])
+
+    def fail(self, error: BaseException, at: int = -1) -> None:
+        self._answers[at].set_exception(error)
+
+
+async def ticks(count: int = 4) -> None:
+    """Let everything run that can."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+async def test_what_meets_in_one_tick_leaves_together(wire: Wire) -> None:
+    batch = MicroBatch(wire.send)
+    answers = [batch.add(item) for item in (1, 2, 3)]
+    assert wire.sent == [], "nothing leaves before the tick ends"
+    await ticks()
+    assert wire.sent == [[1, 2, 3]]
+    wire.answer()
+    assert await asyncio.gather(*answers) == [10, 20, 30]
+
+
+async def test_what_comes_meanwhile_waits_and_leaves_together(wire: Wire) -> None:
+    batch = MicroBatch(wire.send)
+    first = batch.add(1)
+    await ticks()
+    later = [batch.add(2)]
+    await ticks()
+    later.append(batch.add(3))
+    await ticks()
+    assert wire.sent == [[1]]
+    wire.answer()
+    assert await first == 10
+    await ticks()
+    assert wire.sent == [[1], [2, 3]]
+    wire.answer()
+    assert await asyncio.gather(*later) == [20, 30]
+
+
+async def test_an_idle_batch_starts_at_once_again(wire: Wire) -> None:
+    batch = MicroBatch(wire.send)
+    for round_ in range(3):
+        answer = batch.add(round_)
+        await ticks()
+        wire.answer()
+        assert await answer == round_ * 10
+    assert wire.sent == [[0], [1], [2]]
+
+
+async def test_no_call_is_larger_than_the_limit(wire: Wire) -> None:
+    batch = MicroBatch(wire.send, limit=2)
+    answers = [batch.add(item) for item in range(5)]
+    for _ in range(3):
+        await ticks()
+        wire.answer()
+    assert await asyncio.gather(*answers) == [0, 10, 20, 30, 40]
+    assert wire.sent == [[0, 1], [2, 3], [4]]
+
+
+async def test_only_so_many_calls_are_under_way(wire: Wire) -> None:
+    batch = MicroBatch(wire.send, limit=1, at_once=2)
+    answers = [batch.add(item) for item in range(4)]
+    await ticks()
+    assert wire.sent == [[0], [1]]
+    wire.answer(1)
+    await ticks()
+    assert wire.sent == [[0], [1], [2]], "a free place is taken, in order"
+    for at in (0, 2):
+        wire.answer(at)
+    await ticks()
+    wire.answer(3)
+    assert await asyncio.gather(*answers) == [0, 10, 20, 30]
+
+
+async def test_an_error_goes_to_every_caller_of_its_batch_and_to_no_other(wire: Wire) -> None:
+    batch = MicroBatch(wire.send)
+    failing = [batch.add(1), batch.add(2)]
+    await ticks()
+    spared = batch.add(3)
+    wire.fail(ConnectionError("gone"))
+    await ticks()
+    wire.answer()
+    for answer in failing:
+        with pytest.raises(ConnectionError, match="gone"):
+            await answer
+    assert await spared == 30
+
+
+async def test_an_error_that_nobody_waits_for_is_no_complaint(wire: Wire) -> None:
+    # The fixture `asyncio_errors` fails this test if "exception was never retrieved" is logged.
+    batch = MicroBatch(wire.send)
+    batch.add(1)
+    await ticks()
+    wire.fail(ConnectionError("gone"))
+    await batch.aclose()
+
+
+async def test_a_caller_that_gives_up_leaves_the_others_their_answers(wire: Wire) -> None:
+    batch = MicroBatch(wire.send)
+    answers = [batch.add(item) for item in (1, 2, 3)]
+    answers[0].cancel()
+    await ticks()
+    answers[1].cancel()
+    assert wire.sent == [[1, 2, 3]], "what was given is sent"
+    wire.answer()
+    assert await answers[2] == 30
+
+
+@pytest.mark.parametrize("answers", [[1], [1, 2, 3]])
+async def test_a_wrong_number_of_answers_hangs_nobody(answers: list[int]) -> None:
+    async def send(items: Sequence[int]) -> list[int]:
+        return answers
+
+    batch = MicroBatch(send)
+    callers = [batch.add(1), batch.add(2)]
+    outcomes = await asyncio.wait_for(asyncio.gather(*callers, return_exceptions=True), 5)
+    assert any(isinstance(outcome, ValueError) for outcome in outcomes) or len(answers) > len(callers)
+
+
+async def test_a_send_that_fails_before_its_first_await(wire: Wire) -> None:
+    async def send(items: Sequence[int]) -> list[int]:
+        raise ValueError("at once")
+
+    batch = MicroBatch(send)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="at once"):
+            await batch.add(1)
+
+
+async def test_closing_waits_for_all_that_was_given(wire: Wire) -> None:
+    batch = MicroBatch(wire.send, limit=1)
+    answers = [batch.add(item) for item in (1, 2)]
+    closing = asyncio.ensure_future(batch.aclose())
+    for _ in answers:
+        await ticks()
+        assert not closing.done()
+        wire.answer()
+    await asyncio.wait_for(closing, 5)
+    assert [answer.result() for answer in answers] == [10, 20]
+
+
+async def test_closing_an_idle_one_returns(wire: Wire) -> None:
+    await asyncio.wait_for(MicroBatch(wire.send).aclose(), 5)
+
+
+async def test_a_cancelled_call_cancels_its_callers_and_the_next_goes_on(wire: Wire) -> None:
+    batch = MicroBatch(wire.send)
+    answer = batch.add(1)
+    await ticks()
+    wire.fail(asyncio.CancelledError())
+    with pytest.raises(asyncio.CancelledError):
+        await answer
+    after = batch.add(2)
+    await ticks()
+    wire.answer()
+    assert await after == 20
+
+
+@given(
+    limit=st.integers(1, 5),
+    at_once=st.integers(1, 3),
+    steps=st.lists(st.sampled_from(["add", "add", "tick", "answer", "fail"]), max_size=40),
+)
+def test_in_any_order_of_events_each_item_leaves_once_in_order(limit: int, at_once: int, steps: list[str]) -> None:
+    async def scenario() -> None:
+        wire = Wire()
+        batch = MicroBatch(wire.send, limit=limit, at_once=at_once)
+        callers: list[asyncio.Future[int]] = []
+        open_: list[int] = []
+        failed: set[int] = set()
+
+        def settle(how: str) -> None:
+            open_.extend(range(len(open_) + len(settled), len(wire.sent)))
+            if open_:
+                at = open_.pop(0)
+                settled.append(at)
+                if how == "fail":
+                    failed.update(wire.sent[at])
+                    wire.fail(ConnectionError(), at)
+                else:
+                    wire.answer(at)
+
+        settled: list[int] = []
+        for step in steps:
+            if step == "add":
+                callers.append(batch.add(len(callers)))
+            elif step == "tick":
+                await ticks(1)
+            else:
+                settle(step)
+            assert len(wire.sent) - len(settled) <= at_once + 1
+        while not all(caller.done() for caller in callers):
+            await ticks()
+            settle("answer")
+        await batch.aclose()
+        assert [item for items in wire.sent for item in items] == list(range(len(callers)))
+        assert all(len(items) <= limit for items in wire.sent)
+        for item, caller in enumerate(callers):
+            assert isinstance(caller.exception(), ConnectionError) if item in failed else caller.result() == item * 10
+
+    asyncio.run(scenario())

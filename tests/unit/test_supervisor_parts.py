@@ -1,0 +1,143 @@
+"""The small parts of the supervisor that need neither processes nor servers."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yadtq.supervisor.events import tell
+from yadtq.supervisor.process import Beat, _Lines, describe_exit
+from yadtq.supervisor.respawn import CrashHistory
+from yadtq.supervisor.rollout import Rollout
+from yadtq.supervisor.seat import Seat
+from yadtq.supervisor.slots import Slot
+
+
+@given(st.data())
+def test_lines_are_cut_wherever_the_pipe_cuts_them(data: st.DataObject) -> None:
+    seqs = data.draw(st.lists(st.integers(0, 10**9), max_size=20))
+    stream = b"".join(json.dumps({"phase": "running", "seq": seq}).encode() + b"\n" for seq in seqs)
+    heard: list[Beat] = []
+    lines = _Lines(heard.append)
+    at = 0
+    while at < len(stream):
+        step = data.draw(st.integers(1, len(stream)))
+        lines.data_received(stream[at : at + step])
+        at += step
+    assert [beat.seq for beat in heard] == seqs
+
+
+@given(st.binary(max_size=200))
+def test_garbage_in_the_pipe_is_left_out(garbage: bytes) -> None:
+    heard: list[Beat] = []
+    lines = _Lines(heard.append)
+    lines.data_received(garbage + b'\n[]\nnull\n{}\n{"phase":"running","seq":"x"}\n{"phase":"running"}\n')
+    assert heard[-1:] == [Beat("running")]
+
+
+def test_an_endless_line_does_not_fill_the_memory() -> None:
+    heard: list[Beat] = []
+    lines = _Lines(heard.append)
+    for _ in range(100):
+        lines.data_received(b"x" * 10_000)
+    assert len(lines._rest) <= 64 * 1024
+    lines.data_received(b'\n{"phase":"running"}\n')
+    assert heard == [Beat("running")]
+
+
+def test_an_error_is_one_line() -> None:
+    heard: list[Beat] = []
+    _Lines(heard.append).data_received(b'{"phase":"stopped","error":"two\\n  lines"}\n')
+    assert heard[0].error == "two lines"
+
+
+def test_exit_codes_have_words() -> None:
+    assert (describe_exit(-9), describe_exit(0), describe_exit(70)) == ("signal 9", "exit 0", "exit 70")
+
+
+def test_an_event_is_a_line_that_programs_can_read(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "yadtq.supervisor"):
+        tell("died", slot="host.slot-0", pid=7, after_s=0.25, absent=None, cause='signal "9"')
+    assert caplog.messages == ['event=died slot=host.slot-0 pid=7 after_s=0.250 cause="signal \\"9\\""']
+
+
+class FakeProcess:
+    def __init__(self, worker: str) -> None:
+        self.worker = worker
+
+
+def seats(count: int) -> list[Seat]:
+    made = [Seat(Slot(n, f"slot-{n}", -1), CrashHistory(60)) for n in range(count)]
+    for seat in made:
+        run(seat, "old")
+    return made
+
+
+def run(seat: Seat, worker: str) -> None:
+    seat.take(FakeProcess(worker), 0.0)  # type: ignore[arg-type]
+    seat.ready = True
+
+
+@pytest.fixture
+def rollout() -> tuple[Rollout, list[Seat], list[Seat]]:
+    renewed: list[Seat] = []
+    aborted: list[Seat] = []
+    return Rollout(renewed.append, aborted.append), renewed, aborted
+
+
+Parts = tuple[Rollout, list[Seat], list[Seat]]
+
+
+def test_the_next_seat_waits_for_the_successor_of_the_one_before(rollout: Parts) -> None:
+    roll, renewed, _ = rollout
+    places = seats(2)
+    roll.begin(places)
+    for _ in range(3):
+        roll.step()
+        assert renewed == places[:1]
+    places[0].empty(1.0)
+    roll.step()
+    places[0].take(FakeProcess("new"), 2.0)  # type: ignore[arg-type]
+    roll.step()
+    assert renewed == places[:1]
+    places[0].ready = True
+    roll.step()
+    assert renewed == places
+
+
+def test_a_seat_that_is_removed_meanwhile_holds_nothing_up(rollout: Parts) -> None:
+    roll, renewed, aborted = rollout
+    places = seats(3)
+    roll.begin(places)
+    roll.step()
+    places[0].wanted = places[1].wanted = False
+    roll.step()
+    assert renewed == [places[0], places[2]]
+    assert aborted == []
+
+
+@pytest.mark.parametrize("how", ["fails", "cancelled"])
+def test_a_failure_or_a_stop_ends_it(rollout: Parts, how: str) -> None:
+    roll, renewed, aborted = rollout
+    places = seats(3)
+    roll.begin(places)
+    roll.step()
+    if how == "fails":
+        places[0].ended = "too many crashes"
+    else:
+        roll.cancel()
+    roll.step()
+    roll.step()
+    assert renewed == places[:1]
+    assert aborted == (places[:1] if how == "fails" else [])
+
+
+def test_the_id_of_the_worker_is_that_of_the_process() -> None:
+    (seat,) = seats(1)
+    assert seat.worker == "old"
+    seat.empty(1.0)
+    assert seat.worker is None

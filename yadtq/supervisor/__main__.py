@@ -1,0 +1,128 @@
+"""`python -m yadtq.supervisor module:app --workers N`: keeps N worker processes alive.
+
+SIGTERM or SIGINT: workers drain; again: they break running tasks off; a third time: they are killed. SIGHUP: restart
+them one after another. SIGTTIN, SIGTTOU: one worker more, one less. Exit status: 0 asked to end, 1 Kafka or Redis could
+not be reached, or every worker crashed too often, 2 wrong settings or arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from yadtq.app import load_app
+from yadtq.broker.producer import KafkaProducer
+from yadtq.broker.topics import TopicNames, provision
+from yadtq.clock import SystemClock
+from yadtq.errors import ConfigError, YadtqError
+from yadtq.settings import SupervisorSettings, WorkerSettings
+from yadtq.store.tasks import RedisStore
+from yadtq.supervisor.slots import SlotLocks
+from yadtq.supervisor.supervisor import Intent, Supervisor
+from yadtq.supervisor.undertaker import Undertaker
+from yadtq.supervisor.watch import LivenessTable, TopicWatch
+
+if TYPE_CHECKING:
+    from yadtq.app import Yadtq
+
+__all__ = ["main"]
+
+#: Canaries and announcements: what is late is worth nothing.
+_APPEND_S = 5.0
+_SIGNALS = {
+    signal.SIGTERM: Intent.STOP,
+    signal.SIGINT: Intent.STOP,
+    signal.SIGHUP: Intent.RESTART,
+    signal.SIGTTIN: Intent.MORE,
+    signal.SIGTTOU: Intent.FEWER,
+}
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m yadtq.supervisor", description="Keep worker processes alive.")
+    parser.add_argument("app", nargs="?", default="yadtq.examples:app", help="module:app (default: %(default)s)")
+    parser.add_argument("--workers", type=int, help="worker processes (default: 2)")
+    parser.add_argument("--concurrency", type=int, help="tasks running at once in each worker (default: 100)")
+    parser.add_argument("--queues", help="comma-separated (default: default)")
+    parser.add_argument("--kafka", help="bootstrap servers (default: YADTQ_KAFKA or localhost:9092)")
+    parser.add_argument("--redis", help="URL (default: YADTQ_REDIS or redis://localhost:6379/0)")
+    parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    return parser.parse_args(argv)
+
+
+def worker_command(arguments: argparse.Namespace) -> list[str]:
+    """The same words for the workers: what they were not given here they read from the environment themselves."""
+    command = [sys.executable, "-m", "yadtq.worker", arguments.app]
+    for name in ("concurrency", "queues", "kafka", "redis", "log_level"):
+        if (value := getattr(arguments, name)) is not None:
+            command += [f"--{name.replace('_', '-')}", str(value)]
+    return command
+
+
+def obey_signals(supervisor: Supervisor) -> None:
+    loop = asyncio.get_running_loop()
+    for number, intent in _SIGNALS.items():
+        loop.add_signal_handler(number, supervisor.ask, intent)
+
+
+async def supervise(app: Yadtq, own: SupervisorSettings, queues: tuple[str, ...], command: list[str]) -> int:
+    """Reach both servers, which no worker could do without either, and then run until told to end."""
+    settings, names, clock = app.settings, TopicNames(app.name), SystemClock()
+    await provision(settings, names, queues)
+    async with AsyncExitStack() as cleanup:
+        store = RedisStore(settings, app.name)
+        cleanup.push_async_callback(store.aclose)
+        await store.start()
+        producer = KafkaProducer(settings, timeout_s=_APPEND_S)
+        cleanup.push_async_callback(producer.stop)
+        await producer.start()
+        table = LivenessTable(
+            clock=clock,
+            heartbeat_s=settings.heartbeat_s,
+            silence_s=own.silence_s,
+            start_timeout_s=own.start_timeout_s,
+        )
+        watch = TopicWatch(
+            settings=settings, topic=names.heartbeats, producer=producer, table=table, nonce=os.urandom(8).hex()
+        )
+        supervisor = Supervisor(
+            command=command,
+            own=own,
+            slots=SlotLocks(app.name),
+            table=table,
+            undertaker=Undertaker(settings=settings, names=names, store=store, producer=producer, clock=clock),
+            watch=watch,
+            clock=clock,
+        )
+        obey_signals(supervisor)
+        return await supervisor.run()
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse(argv)
+    logging.basicConfig(
+        level=arguments.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("aiokafka").setLevel(max(logging.WARNING, logging.getLogger().level))
+    try:
+        app = load_app(arguments.app)
+        app.configure(kafka=arguments.kafka, redis=arguments.redis)
+        own = SupervisorSettings.load(workers=arguments.workers)
+        options = WorkerSettings.load(concurrency=arguments.concurrency, queues=arguments.queues)
+        return asyncio.run(supervise(app, own, options.queues, worker_command(arguments)))
+    except ConfigError as error:
+        print(f"yadtq: {error}", file=sys.stderr)
+        return 2
+    except YadtqError as error:
+        print(f"yadtq: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
