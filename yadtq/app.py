@@ -82,6 +82,7 @@ class Yadtq:
     @overload
     def task(
         self,
+        /,
         *,
         name: str | None = None,
         queue: str = "default",

@@ -155,20 +155,24 @@ class Client:
         return await self._submit(found, args, kwargs, options)
 
     async def submit_task(
-        self, task: Task[Any, R], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+        self, task: Task[Any, R] | str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
     ) -> TaskHandle[R]:
-        """`task.Submitter`: what `task.submit` and `task.options(...).submit` call."""
-        return await self._submit(task, args, kwargs, options)
+        """`task.Submitter`: what `task.submit` and `task.options(...).submit` call. A name gets its options only here."""
+        found, _ = self._resolve(task)
+        return await self._submit(found, args, kwargs, options)
 
     async def submit_many(
-        self, task: AnyTask, calls: Iterable[Sequence[Any] | dict[str, Any]]
+        self, task: AnyTask, calls: Iterable[Sequence[Any] | dict[str, Any]], options: CallOptions | None = None
     ) -> list[TaskHandle[Any]]:
         """Send one task for each of `calls` (a sequence of positional, or a dict of keyword arguments), in order.
+
+        options: for a task given by name; others bring theirs with `task.options(...)`.
 
         All arguments are validated before anything is sent. Raises as `submit` does; `SubmitUncertain` names all ids
         in doubt.
         """
-        found, options = self._resolve(task)
+        found, own = self._resolve(task)
+        options = options or own
         if options.task_id is not None:
             raise ConfigError("submit_many gives every task an id of its own: leave task_id out")
         submissions = [

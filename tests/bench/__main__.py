@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.bench import machine, profile, report, stacks
-from tests.bench.scenarios import Plan, drain, latency, submit
+from tests.bench.scenarios import Plan, drain, latency, memory, scaling, submit
 
 SCENARIOS = {
     "A": drain.noops,
@@ -17,7 +17,14 @@ SCENARIOS = {
     "B2": submit.in_bulk,
     "C": latency.round_trip,
     "D": drain.sleepers,
+    "E": memory.resident,
+    "F": memory.stored,
+    "S1": scaling.two_workers,
+    "S2": scaling.backlogs,
+    "S3": scaling.partitions,
+    "EL": memory.growth,
 }
+DEFAULT = [name for name in SCENARIOS if name != "EL"]
 
 
 def parse() -> argparse.Namespace:
@@ -25,7 +32,9 @@ def parse() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="measure the scenarios")
     run.add_argument("--stack", choices=[*stacks.NAMES, "both"], default="embedded")
-    run.add_argument("--scenario", default=",".join(SCENARIOS), help="comma-separated (default: %(default)s)")
+    run.add_argument(
+        "--scenario", default=",".join(DEFAULT), help="comma-separated (default: %(default)s); EL: a long run"
+    )
     run.add_argument("--repeats", type=int, default=3)
     run.add_argument("--quick", action="store_true", help="a fifth of the work")
     run.add_argument("--json", type=Path, help="also write the numbers to this file")

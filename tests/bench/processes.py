@@ -48,21 +48,31 @@ def child(stack: Stack, what: str, app: str, **parameters: Any) -> Any:
 class Worker:
     """A real `python -m yadtq.worker` process."""
 
-    def __init__(self, stack: Stack, app: str, folder: Path, concurrency: int, profile: Path | None = None) -> None:
+    def __init__(
+        self,
+        stack: Stack,
+        app: str,
+        folder: Path,
+        concurrency: int,
+        profile: Path | None = None,
+        gate: Path | None = None,
+    ) -> None:
         self._stamp = folder / f"stamp-{secrets.token_hex(4)}"
         self.log = folder / f"{self._stamp.name}.log"
         python = [sys.executable, *(["-m", "cProfile", "-o", str(profile)] if profile else [])]
         words = [*("--concurrency", str(concurrency)), *("--kafka", stack.kafka), *("--redis", stack.redis)]
+        env = {**os.environ, "BENCH_APP": app, "BENCH_STAMP": str(self._stamp)}
+        if gate is not None:
+            env["BENCH_GATE"] = str(gate)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*python, "-m", "yadtq.worker", "tests.bench.app:app", *words, "--log-level", "WARNING"],
                 cwd=REPOSITORY,
-                env={**os.environ, "BENCH_APP": app, "BENCH_STAMP": str(self._stamp)},
+                env=env,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        self._cpu_before = 0.0
 
     @property
     def started_at(self) -> float | None:
@@ -100,10 +110,17 @@ class Worker:
 
 @contextmanager
 def workers(
-    stack: Stack, app: str, folder: Path, *, count: int = 1, concurrency: int = 100, profile: Path | None = None
+    stack: Stack,
+    app: str,
+    folder: Path,
+    *,
+    count: int = 1,
+    concurrency: int = 100,
+    profile: Path | None = None,
+    gate: Path | None = None,
 ) -> Iterator[list[Worker]]:
-    """Started on entry, drained on exit."""
-    started = [Worker(stack, app, folder, concurrency, profile) for _ in range(count)]
+    """Started on entry, drained on exit. gate: no task ends before this file exists."""
+    started = [Worker(stack, app, folder, concurrency, profile, gate) for _ in range(count)]
     try:
         yield started
         for worker in started:
@@ -113,12 +130,12 @@ def workers(
             worker.kill()
 
 
-def first_task(started: list[Worker]) -> float:
-    """Wait for the first task of any worker; monotonic seconds of it."""
+def first_tasks(started: list[Worker]) -> list[float]:
+    """Wait until every worker has a task; monotonic seconds of the first of each."""
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         stamps = [stamp for worker in started if (stamp := worker.started_at) is not None]
-        if stamps:
-            return min(stamps)
+        if len(stamps) == len(started):
+            return stamps
         time.sleep(0.002)
-    raise RuntimeError(f"no task was run within {_START_S:g} s:\n{started[0].log.read_text()[-3000:]}")
+    raise RuntimeError(f"not every worker had a task within {_START_S:g} s:\n{started[0].log.read_text()[-3000:]}")

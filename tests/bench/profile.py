@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tests.bench import profiling, stacks
 from tests.bench.finals import Finals
-from tests.bench.processes import child, first_task, new_app, workers
+from tests.bench.processes import child, first_tasks, new_app, workers
 
 if TYPE_CHECKING:
     import argparse
@@ -37,7 +37,7 @@ def _worker(stack: Stack, folder: Path, n: int, count: int) -> None:
     app, path = new_app(), folder / "worker.prof"
     ids = child(stack, "fill", app, n=n)["ids"]
     with stack.store() as store, workers(stack, app, folder, profile=path) as up:
-        start = first_task(up)
+        (start,) = first_tasks(up)
         wall = Finals(store, app, ids).wait(300) - start
     print(f"\n# A worker, {n:,} no-ops: {n / wall:,.0f}/s under the profiler; start and imports are in the profile")
     print(profiling.top(path, count, n), flush=True)

@@ -338,6 +338,13 @@ class TestFinish:
         assert not await finish(harness.store, "right", S.SUCCESS, 1, payload=b'"' + b"z" * 9_000 + b'"')
         assert await harness.store.snapshots(["t"]) == [Snapshot(S.SUCCESS, 2, good)]
 
+    async def test_nor_does_a_refused_change_of_mind_of_the_same_attempt(self, harness: Harness) -> None:
+        await bring(harness, S.IN_PROGRESS)
+        good = b'"' + b"g" * 9_000 + b'"'
+        assert await finish(harness.store, "right", S.SUCCESS, payload=good)
+        assert not await finish(harness.store, "right", S.FAILED, payload=b'"' + b"z" * 9_000 + b'"')
+        assert await harness.store.snapshots(["t"]) == [Snapshot(S.SUCCESS, 1, good)]
+
 
 class TestWaiters:
     async def test_one_message_tells_of_all_that_ended_in_a_batch(self, harness: Harness) -> None:
@@ -420,7 +427,7 @@ class TestLossOfAllData:
     async def test_a_restored_lease_ends_and_dies_like_any_other(self, harness: Harness) -> None:
         await harness.store.renew("w", [Lease("t", "n", 7, True)])
         await harness.store.bury("w")
-        assert await claim(harness.store, "new") == ClaimReply(8, crashes=1)
+        assert await claim(harness.store, "new", worker="w2") == ClaimReply(8, crashes=1)
 
     async def test_a_lease_taken_by_another_since_is_not(self, harness: Harness) -> None:
         await claim(harness.store, "old")

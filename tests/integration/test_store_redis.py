@@ -63,9 +63,9 @@ async def test_every_key_expires_but_two(harness: RedisHarness) -> None:
         task + "done": RESULT_TTL_S,
         task + "retry": QUEUED_TTL_S + 5,
         task + "saved": RESULT_TTL_S,
-        result + "done:n": RESULT_TTL_S,
-        result + "retry:n": RESULT_TTL_S + 5,
-        result + "refused:n": RESULT_TTL_S,
+        result + "done:nS": RESULT_TTL_S,
+        result + "retry:nR": RESULT_TTL_S + 5,
+        result + "refused:nS": RESULT_TTL_S,
         harness.keys.dead: -1,
         harness.keys.incarnation: -1,
     }
@@ -95,19 +95,19 @@ async def test_small_states_stay_compact_and_large_results_are_deflated(harness:
     )
     for task in ("small", "large"):
         assert await harness.redis.object("encoding", harness.keys.task + task) in (b"listpack", b"ziplist")
-    assert await harness.redis.strlen(harness.keys.result + "large:n") < len(LARGE) / 10
-    assert not await harness.redis.exists(harness.keys.result + "small:n")
+    assert await harness.redis.strlen(harness.keys.result + "large:nS") < len(LARGE) / 10
+    assert not await harness.redis.exists(harness.keys.result + "small:nS")
 
 
 async def test_a_result_whose_own_key_is_gone_is_not_known_any_more(harness: RedisHarness) -> None:
     await use_every_verb(harness)
-    await harness.redis.delete(harness.keys.result + "done:n")
+    await harness.redis.delete(harness.keys.result + "done:nS")
     assert await harness.store.snapshots(["done"]) == [None]
 
 
 async def test_a_retry_is_known_even_if_its_last_error_is_gone(harness: RedisHarness) -> None:
     await use_every_verb(harness)
-    await harness.redis.delete(harness.keys.result + "retry:n")
+    await harness.redis.delete(harness.keys.result + "retry:nR")
     assert await harness.store.snapshots(["retry"]) == [Snapshot(S.RETRYING, 1, b"")]
 
 

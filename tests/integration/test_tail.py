@@ -155,6 +155,27 @@ async def test_an_unreachable_broker_is_a_typed_error_in_time() -> None:
 
 @pytest.mark.kafka
 @pytest.mark.slow
+@pytest.mark.parametrize("outage", ["kill", "freeze"])
+async def test_it_ends_in_time_while_kafka_is_away(
+    kafka_server: Callable[..., KafkaServer], app_name: str, outage: str
+) -> None:
+    kafka = kafka_server()
+    await kafka.start()
+    settings, names = Settings.load(kafka=kafka.address), TopicNames(app_name)
+    await provision(settings, names, [])
+    clock = asyncio.get_running_loop()
+    async with asyncio.timeout(20):
+        async with Tail(settings, names.heartbeats) as tail:
+            await getattr(kafka, outage)()
+            if outage == "kill":  # until it has noticed: then its fetcher sleeps between two tries
+                await eventually(lambda: tail._consumer and not tail._consumer._client._conns, what="the cut")
+            begun = clock.time()
+        assert clock.time() - begun < 8
+    await kafka.thaw()
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
 async def test_it_goes_on_after_a_broker_restart(kafka_server: Callable[..., KafkaServer], app_name: str) -> None:
     kafka = kafka_server()
     await kafka.start()

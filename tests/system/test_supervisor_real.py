@@ -198,7 +198,7 @@ async def test_an_unreachable_broker_is_one_line_and_status_1(launch: Launch) ->
 @pytest.mark.kafka
 @pytest.mark.slow
 async def test_an_outage_of_kafka_costs_no_worker_its_life(
-    launch: Launch, kafka_server: Callable[..., KafkaServer]
+    kafka_server: Callable[..., KafkaServer], launch: Launch
 ) -> None:
     kafka = kafka_server()
     await kafka.start()

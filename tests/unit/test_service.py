@@ -64,7 +64,7 @@ async def test_an_expected_end_is_no_error(caplog: pytest.LogCaptureFixture) -> 
 
 async def test_an_unexpected_end_ends_all_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
     other = Loop("other")
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the group is what raises
         async with anyio.create_task_group() as group:
             await start_services(group, [other, Returns("quitter")], stopping=lambda: False)
             await anyio.sleep_forever()
@@ -74,7 +74,7 @@ async def test_an_unexpected_end_ends_all_and_is_named(caplog: pytest.LogCapture
 
 @pytest.mark.parametrize("stopping", [False, True])
 async def test_an_error_ends_all_and_is_logged_with_the_name(caplog: pytest.LogCaptureFixture, stopping: bool) -> None:
-    with pytest.raises(ExceptionGroup) as caught:
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012 - the group is what raises
         async with anyio.create_task_group() as group:
             await start_services(group, [Loop(), Raises("faulty")], stopping=lambda: stopping)
             await anyio.sleep_forever()

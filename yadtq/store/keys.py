@@ -6,7 +6,7 @@ thousand tasks is one call (docs/decisions/0002-one-hash-slot-per-app.md).
 | key                      | type   | what                                                        | lives            |
 | ------------------------ | ------ | ----------------------------------------------------------- | ---------------- |
 | yadtq:{app}:t:<id>       | hash   | one task, fields below                                      | queued/result ttl |
-| yadtq:{app}:r:<id>:<n>   | string | a large result of the attempt with nonce n                  | result ttl       |
+| yadtq:{app}:r:<id>:<n><s> | string | a large result of the attempt with nonce n, in state s     | result ttl       |
 | yadtq:{app}:dead         | hash   | worker id -> ms when its death certificate was written      | an hour          |
 | yadtq:{app}:incarnation  | string | random; gone or changed means all data was lost             | for ever         |
 | yadtq:{app}:ctl          | pubsub | "dead <worker>": workers look again at what they parked     |                  |

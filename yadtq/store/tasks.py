@@ -2,7 +2,7 @@
 
 Small results live in the task's hash. One over 64 bytes gets a key of its own, since a single longer field makes Redis
 turn the whole compact hash into a table of three times the size (`hash-max-listpack-value`); that key carries the
-attempt's nonce, so an attempt that is refused has overwritten nothing.
+attempt's nonce and state, so a finish that is refused has overwritten nothing.
 """
 
 from __future__ import annotations
@@ -105,9 +105,10 @@ class RedisStore:
         large: list[tuple[str, bytes, int]] = []
         for task_id, nonce, attempt, status, payload, due_ms, restorable in finishes:
             if len(payload) > INLINE_BYTES:
+                name = nonce + status.code
                 ttl_s = self._settings.result_ttl_s + due_ms // 1000
-                large.append((f"{self.keys.result}{task_id}:{nonce}", payload, ttl_s))
-                payload = b"@" + nonce.encode()
+                large.append((f"{self.keys.result}{task_id}:{name}", payload, ttl_s))
+                payload = b"@" + name.encode()
             keys.append(prefix + task_id)
             args += (task_id, nonce, attempt, status.code, payload, due_ms, int(restorable))
         if large:

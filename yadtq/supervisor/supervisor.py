@@ -136,7 +136,7 @@ class Supervisor:
                     await asyncio.gather(watch, return_exceptions=True)
 
     def _status(self) -> int | None:
-        if any(seat.process or seat.leaving for seat in self._seats):
+        if any(seat.process for seat in self._seats):
             return None
         if self._stops:
             return 0

@@ -205,10 +205,13 @@ class MemoryStore:
         if lost and finish.restorable:
             task = task or self._create(finish.task_id)
         elif task is None or not (task.held_by(finish.nonce) and task.attempt == finish.attempt):
-            return task is not None and (task.nonce, task.status) == (finish.nonce, finish.status)
+            repeated = task is not None and (task.nonce, task.status) == (finish.nonce, finish.status)
+            if repeated and task is not None and min(len(task.payload), len(finish.payload)) > INLINE_BYTES:
+                self._keep(task, finish)
+            return repeated
         task.status, task.attempt, task.nonce = finish.status, finish.attempt, finish.nonce
-        task.payload, task.worker, task.due_ms = finish.payload, "", 0
-        task.payload_until_ms = self._now() + (self._settings.result_ttl_s + finish.due_ms // 1000) * 1000
+        task.worker, task.due_ms = "", 0
+        self._keep(task, finish)
         if finish.status is _RETRYING:
             task.failures += 1
             task.due_ms = self._now() + finish.due_ms
@@ -221,6 +224,10 @@ class MemoryStore:
             )
         task.channels = []
         return True
+
+    def _keep(self, task: _Task, finish: Finish) -> None:
+        task.payload = finish.payload
+        task.payload_until_ms = self._now() + (self._settings.result_ttl_s + finish.due_ms // 1000) * 1000
 
     async def snapshots(self, task_ids: Sequence[str]) -> list[Snapshot | None]:
         await self._reach()

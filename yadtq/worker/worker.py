@@ -1,6 +1,7 @@
 """One worker process: builds the parts, starts them in order, and drains in the written order.
 
-Started:  store, producer, heartbeat, watchdog, parent, control, completer, executor, claimer, renewer, fetcher, committer.
+Started:  store, producer, heartbeat, watchdog, parent, control, completer, executor, claimer, renewer, fetcher,
+          committer, truncator.
 Drained:  1. fetch nothing more   2. claim nothing more   3. let running tasks end, for `grace_s`   4. break off the rest
           and give their leases back   5. store all outcomes   6. last commit   7. leave   8. last heartbeat, disconnect.
 The group membership is kept to step 7: giving it up earlier would start a rebalance while tasks still run.
@@ -34,6 +35,7 @@ from yadtq.worker.heartbeat import Heart
 from yadtq.worker.intake import Intake
 from yadtq.worker.parent import Parent
 from yadtq.worker.renewer import Renewer
+from yadtq.worker.truncator import Truncator
 from yadtq.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ class Worker:
             self._consumer, self._producer, app.registry, self.intake, dead_letters, options, clock, self._wake
         )
         self._committer = Committer(self.fetcher, options.commit_interval_s)
+        self._truncator = Truncator(self.fetcher, names.group, settings, options)
         self._renewer = Renewer(self.id, self.store, self.executor, settings, clock, self._wake_parked)
         self._control = Subscription(
             self.store.redis, self.store.keys.control, self._hear, self._wake_parked, settings.redis_timeout_s
@@ -143,6 +146,7 @@ class Worker:
             self._renewer,
             self.fetcher,
             self._committer,
+            self._truncator,
         ]
         try:
             await self.store.start()

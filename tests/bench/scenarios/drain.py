@@ -6,17 +6,19 @@ worker process's own, over the same time. The floor drains the very same topic, 
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.bench.finals import Finals
 from tests.bench.measure import Measure
-from tests.bench.processes import child, first_task, new_app, workers
+from tests.bench.processes import child, first_tasks, new_app, workers
 
 if TYPE_CHECKING:
     from tests.bench.scenarios import Plan
 
 _TIMEOUT_S = 600.0
+_JOINED_S = 1.0  # for the rebalance that the last worker's join began
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,41 @@ class Drained:
 
 
 def run(
-    plan: Plan, app: str, ids: list[str], *, count: int = 1, concurrency: int = 100, interval_s: float = 0.004
+    plan: Plan,
+    app: str,
+    ids: list[str],
+    *,
+    count: int = 1,
+    concurrency: int = 100,
+    interval_s: float = 0.004,
+    together: bool = False,
+    warm_up: int = 0,
 ) -> Drained:
-    """Start workers, let them drain `ids`, and take the measures."""
-    n = len(ids)
-    with plan.stack.store() as store, workers(plan.stack, app, plan.folder, count=count, concurrency=concurrency) as up:
-        start = first_task(up)
+    """Start workers, let them drain `ids`, and take the measures.
+
+    together: the clock starts when all workers have tasks, which they hold back until then. warm_up: the clock starts
+    when so many tasks have ended.
+    """
+    gate = plan.folder / f"gate-{app}" if together else None
+    with (
+        plan.stack.store() as store,
+        workers(plan.stack, app, plan.folder, count=count, concurrency=concurrency, gate=gate) as up,
+    ):
+        start = min(first_tasks(up))
+        if gate is not None:
+            time.sleep(_JOINED_S)
+        if warm_up:
+            start = Finals(store, app, ids[:warm_up]).wait(_TIMEOUT_S, interval_s)
         cpu = sum(worker.cpu_s() for worker in up)
         kafka, redis = plan.stack.servers_cpu_s()
+        if gate is not None:
+            start = time.monotonic()
+            gate.touch()
         wall = Finals(store, app, ids).wait(_TIMEOUT_S, interval_s) - start
         cpu = sum(worker.cpu_s() for worker in up) - cpu
         kafka_after, redis_after = plan.stack.servers_cpu_s()
         peak = max(worker.rss_mb() for worker in up)
+    n = len(ids) - warm_up
     us = 1e6 / n
     return Drained(wall, n / wall, cpu * us, (kafka_after - kafka) * us, (redis_after - redis) * us, peak)
 

@@ -1,0 +1,74 @@
+"""Cutting task topics off behind what every group has committed (D2): the only way in which their records go.
+
+Task topics have no time limit, so a backlog can't expire. What is committed is finished, so an offset reset to earliest
+repeats nothing: the earliest record is the first unfinished one, give or take the last interval, and what lies in that
+has its final state in Redis.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.errors import KafkaError
+
+from yadtq.broker.topics import connection_options
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from yadtq.ports import Partition
+    from yadtq.settings import Settings
+
+__all__ = ["truncate", "truncation_points"]
+
+log = logging.getLogger("yadtq.broker")
+
+_TIMEOUT_S = 20.0
+
+
+def truncation_points(
+    partitions: Collection[Partition], committed: Sequence[Mapping[Partition, int]]
+) -> dict[Partition, int]:
+    """Up to where each partition may be cut off: the lowest offset that any group has committed.
+
+    committed: of each group, by partition; a group that has committed nothing there (missing, or -1) forbids the cut.
+    """
+    points = {}
+    for partition in partitions:
+        lowest = min((group.get(partition, -1) for group in committed), default=-1)
+        if lowest > 0:
+            points[partition] = lowest
+    return points
+
+
+async def truncate(
+    settings: Settings, groups: Sequence[str], partitions: Collection[Partition]
+) -> dict[Partition, int]:
+    """Cut off what all groups have committed; the new first offsets. {} if Kafka can't do it now: it can wait."""
+    if not partitions:
+        return {}
+    admin = AIOKafkaAdminClient(**connection_options(settings))
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            await admin.start()
+            committed = [
+                {
+                    tuple(place): found.offset
+                    for place, found in (await admin.list_consumer_group_offsets(group)).items()
+                }
+                for group in groups
+            ]
+            points = truncation_points(partitions, committed)
+            if points:
+                orders = {TopicPartition(*partition): RecordsToDelete(offset) for partition, offset in points.items()}
+                await admin.delete_records(orders, timeout_ms=int(_TIMEOUT_S * 1000))
+            return points
+    except (KafkaError, TimeoutError, OSError) as error:
+        log.warning("task topics are not truncated this time: %s: %s", type(error).__name__, error)
+        return {}
+    finally:
+        await admin.close()
