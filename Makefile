@@ -17,7 +17,7 @@ BROKER_SOURCES := $(shell find devbroker -type f \( -name '*.go' -o -name 'go.*'
 
 ##@ Try it
 
-demo: env ## a supervisor, workers and tasks on a local stack; kills a worker to show what happens then
+demo: env ## a real job on a local stack, with a worker killed in the middle of it
 	$(BIN)/yadtq demo $(ARGS)
 
 dev: env ## a local Kafka and Redis on their default ports where these are free, until Ctrl-C

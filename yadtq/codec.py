@@ -53,7 +53,12 @@ def decompress(data: bytes, limit: int) -> bytes:
     if not data.startswith(_ZLIB_MARK):
         return data
     inflater = zlib.decompressobj()
-    plain = inflater.decompress(data[1:], limit + 1)
+    try:
+        plain = inflater.decompress(data[1:], limit + 1)
+    except zlib.error as error:
+        raise CodecError(f"a compressed value is damaged: {error}") from error
     if len(plain) > limit:
         raise CodecError(f"a compressed value inflates to more than {limit} bytes")
+    if not inflater.eof:
+        raise CodecError("a compressed value is cut short")
     return plain

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from yadtq.codec import CodecError, encode
+from yadtq.codec import encode
 from yadtq.errors import EnvelopeError
 
 __all__ = [
@@ -82,9 +82,13 @@ def decode_envelope(value: bytes | None) -> Envelope:
     try:
         return _ENVELOPE.validate_json(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise EnvelopeError(f"{where}: {first['msg']}" if where else first["msg"]) from None
+        raise EnvelopeError(_first_problem(error)) from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 #: Headers of a dead letter; its key and value are the original record's, byte for byte.
@@ -147,5 +151,5 @@ class Heartbeat(BaseModel):
         """Raises `EnvelopeError`."""
         try:
             return cls.model_validate_json(value or b"")
-        except (ValidationError, CodecError) as error:
-            raise EnvelopeError(f"not a heartbeat: {error}") from None
+        except ValidationError as error:
+            raise EnvelopeError(f"not a heartbeat: {_first_problem(error)}") from None

@@ -27,6 +27,8 @@ Messages are one line and say what to do.
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "BrokerUnavailable",
     "ConfigError",
@@ -53,7 +55,18 @@ __all__ = [
 
 
 class YadtqError(Exception):
-    """Root of everything YADTQ raises."""
+    """Root of everything YADTQ raises. Survives pickling, with its attributes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are rebuilt by calling the class with `args`, the message; ours take what the message is made of.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(kind: type[YadtqError], args: tuple[Any, ...], attributes: dict[str, Any]) -> YadtqError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigError(YadtqError):
@@ -126,10 +139,10 @@ class TaskFailed(ResultError):
     def __init__(self, task_id: str, error_type: str, message: str, traceback: str = "", attempt: int = 0) -> None:
         self.task_id, self.error_type, self.message = task_id, error_type, message
         self.traceback, self.attempt = traceback, attempt
-        super().__init__(f"task {task_id} failed on attempt {attempt}: {error_type}: {message}")
-
-    def __reduce__(self) -> tuple[type[TaskFailed], tuple[str, str, str, str, int]]:
-        return type(self), (self.task_id, self.error_type, self.message, self.traceback, self.attempt)
+        first_line, _, more = message.partition("\n")
+        super().__init__(
+            f"task {task_id} failed on attempt {attempt}: {error_type}: {first_line}{' ...' if more else ''}"
+        )
 
 
 class TaskCancelled(ResultError):

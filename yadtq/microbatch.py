@@ -126,11 +126,8 @@ class MicroBatch(Generic[T, R]):
 
     async def aclose(self) -> None:
         """Let what was added end, within `timeout_s`; then nothing is left."""
-        while self._waiting or self._flushes:
-            if self._flushes:
-                await asyncio.wait(self._flushes)
-            else:
-                self._flush()
+        while pending := [answer for _, answer in self._deadlines if not answer.done()]:
+            await asyncio.wait(pending)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

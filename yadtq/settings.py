@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import difflib
 import os
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from yadtq.errors import ConfigError
 
@@ -37,8 +37,12 @@ class _Base(BaseSettings):
             for problem in error.errors():
                 name = ".".join(str(part) for part in problem["loc"])
                 where = f"{name} ({prefix}{name.upper()})" if name else "settings"
-                problems.append(f"{where}: {problem['msg']}, got {problem['input']!r}" if name else problem["msg"])
+                # A URL may hold a password, which has no place in a log.
+                got = "" if "://" in str(problem["input"]) else f", got {problem['input']!r}"
+                problems.append(f"{where}: {problem['msg']}{got}" if name else problem["msg"])
             raise ConfigError("; ".join(problems)) from None
+        except SettingsError as error:
+            raise ConfigError(str(error).splitlines()[0]) from None
 
 
 class Settings(_Base):
@@ -102,14 +106,16 @@ class WorkerSettings(_Base):
 
     concurrency: int = Field(100, ge=1, le=100_000, description="tasks running at once")
     threads: int = Field(32, ge=1, le=1_000, description="sync tasks running at once")
-    queues: tuple[str, ...] = Field(("default",), min_length=1)
+    queues: Annotated[tuple[str, ...], NoDecode] = Field(("default",), min_length=1)
 
     window: int = Field(4_000, ge=10, description="records received and not finished, at most")
     span: int = Field(20_000, ge=10, description="offsets from the watermark to the newest record of a partition")
     straggler_age_s: float = Field(3_600.0, gt=0, description="a record held longer is moved to the partition's tail")
     commit_interval_s: float = Field(0.5, gt=0)
     truncate_interval_s: float = Field(300.0, gt=0, description="between truncations behind the watermark; see groups")
-    other_groups: tuple[str, ...] = Field((), description="consumer groups that must also have read what is truncated")
+    other_groups: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="consumer groups that must also have read what is truncated"
+    )
 
     grace_s: float = Field(30.0, ge=0, description="for running tasks after SIGTERM")
     unknown_task_window_s: float = Field(30.0, ge=0, description="unknown task names wait so long for a deploy")

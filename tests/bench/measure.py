@@ -11,7 +11,8 @@ from typing import Any, Literal
 class Measure:
     """floor: samples of the bare thing, taken in turns with `samples`, so that noise meets both.
 
-    better: which way is up. ratio_target, target: from the issue; None where it names none.
+    better: which way is up. ratio_target, target: what it should be; None where nothing is set. steady: good enough to
+    be compared with an earlier run; a 99th percentile, for one, is not.
     """
 
     scenario: str
@@ -23,6 +24,7 @@ class Measure:
     target: float | None = None
     ratio_target: float | None = None
     stack: str = ""
+    steady: bool = True
 
     @property
     def key(self) -> str:

@@ -90,6 +90,15 @@ class Worker:
     def rss_mb(self) -> float:
         return rss_mb(self._process.pid)
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stopped where it is, for less than a lease."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """Let it drain; raises if it can't."""
         self._process.send_signal(signal.SIGTERM)

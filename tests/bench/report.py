@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -21,6 +22,10 @@ def number(value: float) -> str:
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def middle(samples: Sequence[float]) -> float:
+    return statistics.median(samples)
 
 
 def spread(samples: Sequence[float], median: float) -> str:

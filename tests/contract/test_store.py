@@ -358,6 +358,7 @@ class TestWaiters:
         assert await harness.news("c1") == [expected]
         await store.finish(ends)
         assert await harness.news("c1") == [], "a repeat is no news"
+        assert not [task for task in (await harness.dump()).values() if "c" in task], "who was told is forgotten"
 
     async def test_whoever_registers_after_the_end_reads_it_and_gets_no_news(self, harness: Harness) -> None:
         await harness.listen("c1")

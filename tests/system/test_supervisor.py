@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import re
+import shutil
 import signal
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -325,6 +326,17 @@ async def test_one_more_and_one_less(start: Start) -> None:
         run.ask(Intent.MORE)
         await run.event("ready", 4)
         assert run.worker(1) is not None
+
+
+async def test_a_slot_that_cannot_be_had_costs_no_worker_its_life(start: Start, tmp_path: Path) -> None:
+    async with start(workers=1) as run:
+        await run.event("ready")
+        shutil.rmtree(tmp_path / "locks")
+        (tmp_path / "locks").write_text("in the way")
+        run.ask(Intent.MORE)
+        await run.event("not-added")
+        assert await run.stop() == 0
+        assert len(run.events("stopped")) == 1
 
 
 async def test_down_to_none_and_up_again(start: Start) -> None:

@@ -150,9 +150,7 @@ def test_the_image_runs_without_root_and_without_development_packages():
 
 
 def test_what_the_dockerfile_copies_is_not_ignored():
-    allowed = {
-        line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
-    }
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = [
         word
         for line in re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)

@@ -175,7 +175,6 @@ def test_a_heartbeat_of_a_newer_version_is_read() -> None:
     assert Heartbeat.decode(json.dumps({**json.loads(BEAT.encode()), "mood": "good"}).encode()) == BEAT
 
 
-@pytest.mark.xfail(reason="reported: Heartbeat.decode passes pydantic's many lines on")
 @pytest.mark.parametrize(
     "value",
     [

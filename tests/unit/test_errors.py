@@ -55,14 +55,7 @@ def test_all_is_sorted_and_complete() -> None:
     assert all(issubclass(value, YadtqError) for value in CLASSES.values())
 
 
-#: Those with arguments of their own and no __reduce__.
-UNPICKLABLE = {"UnknownTask", "InvalidArguments", "PayloadTooLarge", "SubmitUncertain", "TaskNotFound", "ResultLost"}
-unpicklable = pytest.mark.xfail(reason="reported: pickle calls the class with its message alone")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=unpicklable if name in UNPICKLABLE else ()) for name in sorted(CLASSES)]
-)
+@pytest.mark.parametrize("name", sorted(CLASSES))
 def test_errors_survive_a_pickle(name: str) -> None:
     error = EXAMPLES.get(name) or CLASSES[name]("what happened: what to do")
     copy = pickle.loads(pickle.dumps(error))
@@ -91,7 +84,6 @@ def test_messages_say_what_to_do() -> None:
     assert "more" not in str(errors.SubmitUncertain(["a"], 1, "x"))
 
 
-@pytest.mark.xfail(reason="reported: TaskFailed puts a message of many lines into its own")
 def test_a_failure_with_a_message_of_many_lines_is_still_one_line() -> None:
     error = TaskFailed("a", "ValidationError", "2 errors\n  x: bad\n  y: worse", "", 1)
     assert "\n" not in str(error)

@@ -27,9 +27,7 @@ def test_every_file_is_in_the_map_of_the_architecture():
     page = (ROOT / "docs" / "architecture.md").read_text()
     mapped = set(re.findall(r"^\| `([\w/.]+)` \|", page, re.MULTILINE))
     wanted = {
-        str(path.relative_to("yadtq"))
-        for path in MODULES
-        if path.name != "__init__.py" or path.parent == Path("yadtq")
+        str(path.relative_to("yadtq")) for path in MODULES if path.name != "__init__.py" or path.parent == Path("yadtq")
     }
     wanted |= {str(path.relative_to(ROOT / "yadtq")) for path in (ROOT / "yadtq").rglob("*.lua")}
     assert mapped == wanted, "the file map of docs/architecture.md has a row for each file of yadtq/, and no other"

@@ -213,7 +213,6 @@ async def test_one_alone_that_ends_badly_lets_the_next_go(wire: Wire, how: str) 
     assert isinstance(outcome, ConnectionError if how == "fails" else asyncio.CancelledError)
 
 
-@pytest.mark.xfail(reason="reported: aclose() spins without an await while a direct call has the last place")
 async def test_closing_while_one_alone_is_under_way_waits(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = MicroBatch(wire.send, timeout_s=60)
     direct = asyncio.ensure_future(batch.run(1))

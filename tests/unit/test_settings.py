@@ -143,9 +143,6 @@ def test_queues_from_text(text: str, queues: tuple[str, ...]) -> None:
     assert WorkerSettings.load(queues=text).queues == queues
 
 
-@pytest.mark.xfail(
-    reason="reported: pydantic-settings reads tuples from the environment as JSON, before _split sees them"
-)
 def test_queues_from_the_environment_as_documented(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("YADTQ_WORKER_QUEUES", "a,b")
     monkeypatch.setenv("YADTQ_WORKER_OTHER_GROUPS", "g1")
@@ -158,6 +155,5 @@ def test_a_worker_has_a_queue(text: str) -> None:
     assert "queues" in problem(WorkerSettings, queues=text)
 
 
-@pytest.mark.xfail(reason="reported: the refused input is quoted, with a password that it may carry")
 def test_secrets_of_a_wrong_redis_url_are_not_shown() -> None:
     assert not re.search("hunter2", problem(redis="http://:hunter2@host/0"))

@@ -57,6 +57,7 @@ class KafkaTaskConsumer:
         self._watermarks: Callable[[], Mapping[Partition, int]] = dict
         self._errors = 0
         self._last_answer = clock.monotonic()
+        self._commit_under_way: asyncio.Task[Any] | None = None
         self.rebuilds = 0
 
     async def start(
@@ -170,14 +171,28 @@ class KafkaTaskConsumer:
         mine = {TopicPartition(*partition): offset for partition, offset in offsets.items() if partition in assigned}
         if not mine:
             return not offsets
-        try:
-            async with asyncio.timeout(_COMMIT_TIMEOUT_S):
-                await consumer.commit(mine)
-        except (KafkaError, IllegalStateError, TimeoutError) as error:
-            # A rebalance is under way, or Kafka is away. The same watermark, or a higher one, goes with the next commit.
-            log.info("commit put off: %s: %s", type(error).__name__, error)
+        return await self._commit_within(_COMMIT_TIMEOUT_S, consumer, mine) and len(mine) == len(offsets)
+
+    async def _commit_within(
+        self, seconds: float, consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int]
+    ) -> bool:
+        """One commit at a time. One that is late is left under way: a watermark is true whenever it arrives.
+
+        To break it off would do no good: aiokafka shields the request, whose error then is nobody's.
+        """
+        earlier = self._commit_under_way
+        if earlier is not None and not earlier.done():
+            await asyncio.wait({earlier}, timeout=seconds)
+            if not earlier.done():
+                return False
+        commit = self._commit_under_way = asyncio.get_running_loop().create_task(consumer.commit(offsets))
+        commit.add_done_callback(_note_error)
+        await asyncio.wait({commit}, timeout=seconds)
+        if not commit.done():
+            log.info("commit put off: no answer within %g s", seconds)
             return False
-        return len(mine) == len(offsets)
+        # A rebalance is under way, or Kafka is away. The same watermark, or a higher one, goes with the next commit.
+        return not commit.cancelled() and commit.exception() is None
 
     def lag(self, partition: Partition, offset: int) -> int:
         if self._consumer is None:
@@ -194,14 +209,30 @@ class KafkaTaskConsumer:
         if consumer is not None:
             await self._discard(consumer)
 
-    @staticmethod
-    async def _discard(consumer: AIOKafkaConsumer) -> None:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(_STOP_TIMEOUT_S):
-            try:
-                await consumer.stop()
-            except Exception as error:
-                # It is being thrown away; a broken consumer often can't stop cleanly, and nothing depends on it.
-                log.debug("stopping the consumer: %s", error)
+    async def _discard(self, consumer: AIOKafkaConsumer) -> None:
+        # In a task of its own: aiokafka's stop may raise a CancelledError that nobody asked for, out of a helper task
+        # that it awaits after cancelling it.
+        stop = asyncio.ensure_future(consumer.stop())
+        with anyio.CancelScope(shield=True):
+            done, _ = await asyncio.wait([stop], timeout=_STOP_TIMEOUT_S)
+        if not done:
+            stop.cancel()
+            log.warning("a consumer did not stop within %g s and was abandoned", _STOP_TIMEOUT_S)
+        elif not stop.cancelled() and (error := stop.exception()) is not None:
+            # It is being thrown away; a broken consumer often can't stop cleanly, and nothing depends on it.
+            log.debug("stopping the consumer: %s", error)
+        if (commit := self._commit_under_way) is not None and not commit.done():
+            # Its request has just failed with the connection; what would follow are repeats for ever.
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait({commit}, timeout=0.05)
+            commit.cancel()
+
+
+def _note_error(commit: asyncio.Task[Any]) -> None:
+    """Also of a commit that nobody waits for any more."""
+    if not commit.cancelled() and (error := commit.exception()) is not None:
+        level = logging.INFO if isinstance(error, KafkaError | IllegalStateError) else logging.ERROR
+        log.log(level, "commit put off: %s: %s", type(error).__name__, error)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -220,13 +251,9 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
             for partition, offset in self._owner._watermarks().items()
             if partition in revoked
         }
-        # Spares the next owner a repetition, no more: worth a second, since the whole group waits for us.
-        with anyio.move_on_after(1):
-            try:
-                if offsets:
-                    await self._consumer.commit(offsets)
-            except (KafkaError, IllegalStateError) as error:
-                log.info("no last commit: %s", error)
+        if offsets:
+            # Spares the next owner a repetition, no more: worth a second, since the whole group waits for us.
+            await self._owner._commit_within(1, self._consumer, offsets)
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
         log.info("assigned partitions %s", sorted(tuple(partition) for partition in assigned))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 
 from yadtq.broker.topics import connection_options
@@ -31,6 +31,7 @@ __all__ = ["KafkaProducer"]
 log = logging.getLogger("yadtq.broker")
 
 _BATCH_BYTES = 256 * 1024
+_FLUSH_S = 4.0
 #: A producer that has failed so often in a row is replaced: its connections or its sender may be beyond recovery.
 _FAILURES_BEFORE_REPLACEMENT = 3
 
@@ -111,10 +112,11 @@ class KafkaProducer:
         pending: list[asyncio.Future[Any]] = []
         # Side by side: a partition with a batch on its way makes the next one wait, the others need not.
         await asyncio.gather(*(self._fill(producer, *place, batch, pending) for place, batch in placed.items()))
-        # All of them, also after a failure: an exception that nobody fetches is logged by asyncio as a bug.
-        for outcome in await asyncio.gather(*pending, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
+        # Not gather: it would cancel them with us, and then the error of a batch that fails later would be nobody's, since
+        # they only shield what aiokafka holds.
+        await asyncio.wait(pending)
+        for batch_done in pending:
+            batch_done.result()
 
     @staticmethod
     async def _fill(
@@ -128,11 +130,11 @@ class KafkaProducer:
         for record in records:
             headers = list(record.headers)
             if batch.append(timestamp=None, key=record.key, value=record.value, headers=headers) is None:
-                pending.append(await producer.send_batch(batch, topic, partition=partition))
+                pending.append(_noted(await producer.send_batch(batch, topic, partition=partition)))
                 batch = producer.create_batch()
                 batch.append(timestamp=None, key=record.key, value=record.value, headers=headers)
         batch.close()
-        pending.append(await producer.send_batch(batch, topic, partition=partition))
+        pending.append(_noted(await producer.send_batch(batch, topic, partition=partition)))
 
     async def _usable(self) -> AIOKafkaProducer:
         producer = self._producer
@@ -158,12 +160,14 @@ class KafkaProducer:
         """Stop in the background: a wedged producer takes its time."""
 
         async def stop() -> None:
-            with anyio.move_on_after(5):
-                try:
+            try:
+                with anyio.move_on_after(_FLUSH_S) as patience:
                     await producer.stop()
-                except Exception as error:
-                    # It was given up already; what its stop says is of no use to anyone but a debugger.
-                    log.debug("stopping the old producer: %s", error)
+                if patience.cancelled_caught:
+                    await _abandon(producer)
+            except Exception as error:
+                # It was given up already; what its stop says is of no use to anyone but a debugger.
+                log.debug("stopping the old producer: %s", error)
 
         task = asyncio.get_running_loop().create_task(stop())
         self._ended.add(task)
@@ -176,3 +180,17 @@ class KafkaProducer:
             self._end(producer)
         if self._ended:
             await asyncio.wait(self._ended)
+
+
+def _noted(batch_done: asyncio.Future[Any]) -> asyncio.Future[Any]:
+    """Its error is looked at, also when nobody waits for it any more: asyncio would report it as a bug of ours."""
+    batch_done.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return batch_done
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    """What a stop leaves that was broken off while it flushed: a sender and connections that would go on for ever."""
+    with anyio.move_on_after(1):
+        producer._message_accumulator.fail_all(KafkaConnectionError("the producer was given up"))
+        await producer.client.close()
+        await producer._sender.close()

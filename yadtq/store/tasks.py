@@ -66,6 +66,7 @@ class RedisStore:
             )
 
     async def aclose(self) -> None:
+        await self._scripts.aclose()
         await self.redis.aclose()
 
     async def register(self, task_ids: Sequence[str]) -> None:

@@ -54,7 +54,12 @@ class WorkerProcess:
     async def spawn(cls, command: Sequence[str], slot: Slot, worker: str, on_beat: Callable[[Beat], None]) -> Self:
         """Raises OSError if the system can't start a process now."""
         lifeline_read, lifeline_write = os.pipe()
-        beats_read, beats_write = os.pipe()
+        try:
+            beats_read, beats_write = os.pipe()
+        except OSError:  # no more files: this one will be tried again, and must not use up the rest
+            os.close(lifeline_read)
+            os.close(lifeline_write)
+            raise
         words = {
             "YADTQ_SLOT": slot.id,
             "YADTQ_SLOT_WORKER": worker,

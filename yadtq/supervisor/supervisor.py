@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 
 from yadtq.clock import SystemClock
+from yadtq.errors import ConfigError
 from yadtq.supervisor.events import tell
 from yadtq.supervisor.process import Beat, WorkerProcess, describe_exit
 from yadtq.supervisor.respawn import GiveUp, RespawnPolicy
@@ -175,7 +176,10 @@ class Supervisor:
                 tell("restarting", workers=len(self._seats))
                 self._rollout.begin(self._seats)
             case Intent.MORE:
-                self._add_seat()
+                try:
+                    self._add_seat()
+                except ConfigError as error:
+                    tell("not-added", level=logging.ERROR, cause=error)
             case Intent.FEWER:
                 self._remove_seat()
 
@@ -260,8 +264,14 @@ class Supervisor:
             self._slots.release(seat.slot)
         if now >= self._refresh_at:
             self._refresh_at = now + _REFRESH_S
+            self._refresh_locks()
+
+    def _refresh_locks(self) -> None:
+        try:
             for slot in self._slots.refresh():
                 tell("slot-lost", level=logging.ERROR, slot=slot.id, cause="its lock file was removed and retaken")
+        except (ConfigError, OSError) as error:  # the workers need no lock file to work
+            tell("locks-not-refreshed", level=logging.WARNING, cause=error)
 
     def _kill_the_silent(self) -> None:
         verdicts = self._table.check()

@@ -174,14 +174,14 @@ class MemoryConsumer:
         self, partitions: Collection[Partition], max_records: int, timeout_s: float
     ) -> Mapping[Partition, Sequence[MemoryRecord]]:
         generation = self._generation
+        await asyncio.sleep(0)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while True:
-                    await asyncio.sleep(0)
-                    self._woken.clear()
-                    found = dict(self._take(partitions, max_records)) if generation == self._generation else {}
-                    if found or generation != self._generation:
+                while generation == self._generation:
+                    # No await between taking and returning: what is taken is never lost.
+                    if found := dict(self._take(partitions, max_records)):
                         return found
+                    self._woken.clear()
                     await self._woken.wait()
         return {}
 

@@ -16,6 +16,8 @@ import sys
 from yadtq.app import load_app
 from yadtq.errors import ConfigError, YadtqError
 from yadtq.settings import WorkerSettings
+from yadtq.worker.logs import quieten_aiokafka
+from yadtq.worker.parent import report_to_supervisor
 from yadtq.worker.worker import Worker
 
 log = logging.getLogger("yadtq.worker")
@@ -55,12 +57,15 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(
         level=arguments.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
     )
-    logging.getLogger("aiokafka").setLevel(max(logging.WARNING, logging.getLogger().level))
+    quieten_aiokafka()
+    pipe = os.environ.get("YADTQ_PIPE")
+    if (lock := os.environ.get("YADTQ_SLOT_LOCK", "")).isdigit():
+        os.set_inheritable(int(lock), False)  # a task's child process must not keep the slot after our death
     try:
         app = load_app(arguments.app)
         app.configure(kafka=arguments.kafka, redis=arguments.redis)
         options = WorkerSettings.load(concurrency=arguments.concurrency, queues=arguments.queues)
-        slot, worker_id, pipe = (os.environ.get(f"YADTQ_{name}") for name in ("SLOT", "SLOT_WORKER", "PIPE"))
+        slot, worker_id = os.environ.get("YADTQ_SLOT"), os.environ.get("YADTQ_SLOT_WORKER")
 
         async def start() -> None:
             await serve(Worker(app, options, slot=slot, worker_id=worker_id, pipe=pipe))
@@ -68,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         asyncio.run(start())
     except ConfigError as error:
         print(f"yadtq: {error}", file=sys.stderr)
+        report_to_supervisor(pipe, str(error))
         return 2
     except YadtqError as error:
         print(f"yadtq: {error}", file=sys.stderr)

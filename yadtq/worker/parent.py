@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
-__all__ = ["Parent"]
+__all__ = ["Parent", "report_to_supervisor"]
 
 log = logging.getLogger("yadtq.worker")
 
@@ -33,6 +34,8 @@ class Parent:
     def __init__(self, pipe: str | None, on_gone: Callable[[], None]) -> None:
         """pipe: `YADTQ_PIPE`, two file descriptors: to read from, to write to."""
         self._fds: tuple[int, int] | None = None
+        #: The supervisor is gone: nobody will start a successor in this slot.
+        self.orphaned = False
         if pipe is not None:
             read, _, write = pipe.partition(",")
             if not (read.isdigit() and write.isdigit()):
@@ -64,6 +67,7 @@ class Parent:
             if os.read(self._fds[0], 4096) == b"":
                 asyncio.get_running_loop().remove_reader(self._fds[0])
                 log.warning("the supervisor is gone: draining")
+                self.orphaned = True
                 self._on_gone()
 
     def tell(self, line: str) -> None:
@@ -71,3 +75,12 @@ class Parent:
         if self._fds is not None:
             with contextlib.suppress(BlockingIOError, BrokenPipeError):
                 os.write(self._fds[1], line.encode() + b"\n")
+
+
+def report_to_supervisor(pipe: str | None, error: str) -> None:
+    """Why this worker ends before it could start: the supervisor repeats it as its own last word."""
+    _, _, write = (pipe or "").partition(",")
+    if write.isdigit():
+        line = json.dumps({"phase": "stopped", "seq": 0, "loop_lag_s": 0, "error": error})
+        with contextlib.suppress(OSError):  # no supervisor listens any more
+            os.write(int(write), line.encode() + b"\n")

@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 import anyio
 
 from yadtq.broker.consumer import KafkaTaskConsumer
+from yadtq.broker.membership import leave_group
 from yadtq.broker.producer import KafkaProducer
 from yadtq.broker.topics import TopicNames, provision
 from yadtq.clock import SystemClock
+from yadtq.errors import BrokerUnavailable
 from yadtq.service import Service, first_cause, start_services
 from yadtq.store.subscription import Subscription
 from yadtq.store.tasks import RedisStore
@@ -50,6 +52,7 @@ __all__ = ["Worker"]
 log = logging.getLogger("yadtq.worker")
 
 _BREAK_OFF_S = 5.0
+_LEAVE_S = 5.0
 
 
 class Worker:
@@ -69,7 +72,7 @@ class Worker:
         settings = app.settings
         clock = clock or SystemClock()
         names = TopicNames(app.name)
-        self._app = app
+        self._slot = slot
         self._options = options
         self._settings = settings
         self._names = names
@@ -184,8 +187,17 @@ class Worker:
             while not await self.fetcher.commit():  # noqa: ASYNC110 - Kafka tells nobody when a rebalance is over
                 await anyio.sleep(0.1)
         await self._consumer.stop()
+        if self._parent.orphaned and self._slot is not None:
+            await self._give_up_slot(self._slot)
         await self.heart.turn("stopped")
         log.info("drained")
+
+    async def _give_up_slot(self, slot: str) -> None:
+        """Without a supervisor there is no successor: the others get the partitions now, not at the session timeout."""
+        try:
+            await leave_group(self._settings, self._names.group, [slot], timeout_s=_LEAVE_S)
+        except BrokerUnavailable as error:
+            log.warning("the group waits for the session timeout of %s: %s", slot, error)
 
     async def _idle_within(self, seconds: float) -> bool:
         """Whether all running tasks have ended by themselves, in time and before anybody lost patience."""

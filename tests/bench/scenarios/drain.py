@@ -42,12 +42,10 @@ def run(
     concurrency: int = 100,
     interval_s: float = 0.004,
     together: bool = False,
-    warm_up: int = 0,
 ) -> Drained:
     """Start workers, let them drain `ids`, and take the measures.
 
-    together: the clock starts when all workers have tasks, which they hold back until then. warm_up: the clock starts
-    when so many tasks have ended.
+    together: the clock starts when all workers have tasks, which they hold back until then.
     """
     gate = plan.folder / f"gate-{app}" if together else None
     with (
@@ -57,8 +55,6 @@ def run(
         start = min(first_tasks(up))
         if gate is not None:
             time.sleep(_JOINED_S)
-        if warm_up:
-            start = Finals(store, app, ids[:warm_up]).wait(_TIMEOUT_S, interval_s)
         cpu = sum(worker.cpu_s() for worker in up)
         kafka, redis = plan.stack.servers_cpu_s()
         if gate is not None:
@@ -68,7 +64,7 @@ def run(
         cpu = sum(worker.cpu_s() for worker in up) - cpu
         kafka_after, redis_after = plan.stack.servers_cpu_s()
         peak = max(worker.rss_mb() for worker in up)
-    n = len(ids) - warm_up
+    n = len(ids)
     us = 1e6 / n
     return Drained(wall, n / wall, cpu * us, (kafka_after - kafka) * us, (redis_after - redis) * us, peak)
 

@@ -1,0 +1,1 @@
+"""Other task queues, measured by the same scenarios."""

@@ -1,0 +1,170 @@
+"""The demo's pure parts: its numbers, its check, and what it reads out of a log."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from yadtq.demo import tasks
+from yadtq.demo.check import problems
+from yadtq.demo.complexity import functions_of
+from yadtq.demo.progress import Kill, Progress, label, parse_event
+from yadtq.demo.sources import digests, standard_library
+from yadtq.demo.tasks import Report, measure
+
+SOURCE = """
+import os
+
+def plain():
+    return 1
+
+class Shop:
+    def choose(self, a, b):
+        if a and b or not a:
+            return [x for x in a if x if x > 1]
+        elif b:
+            return 2 if a else 3
+        for _ in a:
+            while b:
+                try:
+                    assert a
+                except ValueError:
+                    pass
+        def inner(y):
+            if y:
+                return y
+        return inner
+
+async def match_it(value):
+    async for x in value:
+        match x:
+            case 1: pass
+            case _: pass
+"""
+
+
+def report(path: str, sha256: str = "", **fields: object) -> Report:
+    return Report(path, sha256 or f"sha of {path}", **fields)  # type: ignore[arg-type]
+
+
+def test_complexity_of_each_function():
+    # choose: 1, if 1, and 1, or 1, comprehension 1 with 2 ifs, elif 1, conditional 1, for 1, while 1, assert 1, except 1
+    expected = {"plain": 1, "Shop.choose": 13, "Shop.choose.inner": 2, "match_it": 4}
+    assert dict(functions_of(ast.parse(SOURCE))) == expected
+    assert [function.name for function in functions_of(ast.parse(SOURCE))] == list(expected)
+
+
+def test_measure():
+    source = SOURCE.encode()
+    found = measure("shop.py", source)
+    assert (found.path, found.lines, len(found.functions), found.complexity) == ("shop.py", 28, 4, 20)
+    assert found.sha256 == hashlib.sha256(source).hexdigest()
+    assert found.error is None
+
+
+@pytest.mark.parametrize("source", [b"def broken(:\n", b"# coding: no-such\n", b"a = \0"])
+def test_what_cannot_be_parsed_is_reported_too(source):
+    found = measure("broken.py", source)
+    assert found.error
+    assert "\n" not in found.error
+    assert found.sha256 == hashlib.sha256(source).hexdigest()
+
+
+def test_the_app_of_a_run_is_named_by_its_attribute():
+    app = getattr(tasks, "demo-1f3a")
+    assert app.name == "demo-1f3a"
+    assert [task.name for task in app.registry] == ["analyse"]
+    with pytest.raises(AttributeError, match="nothing"):
+        tasks.nothing  # noqa: B018
+
+
+def test_a_report_survives_the_wire():
+    (task,) = tasks.make_app("demo-1").registry
+    found = dataclasses.replace(measure("shop.py", SOURCE.encode()), worker="w", attempt=2, started_at=1.5)
+    assert task.decode_result(task.encode_result(found)) == found
+
+
+def test_the_standard_library():
+    files = standard_library()
+    assert any(path.endswith("asyncio/runners.py") for path in files)
+    assert not any("site-packages" in path for path in files)
+    some = standard_library(20)
+    assert len(some) == len(set(some)) == 20
+    assert set(some) <= set(files)
+    assert digests(some[:1]) == {some[0]: hashlib.sha256(Path(some[0]).read_bytes()).hexdigest()}
+
+
+EXPECTED = {"a.py": "sha of a.py", "b.py": "sha of b.py"}
+GOOD = [report("a.py"), report("b.py")]
+
+
+def test_check_is_content():
+    assert problems(EXPECTED, GOOD, GOOD) == []
+
+
+@pytest.mark.parametrize(
+    ("reports", "problem"),
+    [
+        (GOOD[:1], "not reported: b.py"),
+        ([*GOOD, report("b.py")], "reported 2 times: b.py"),
+        ([*GOOD, report("c.py")], "reported, but never asked for: c.py"),
+        ([GOOD[0], report("b.py", "wrong")], "wrong SHA-256: b.py"),
+    ],
+)
+def test_check_catches(reports, problem):
+    assert problems(EXPECTED, reports, reports) == [problem]
+
+
+def test_check_catches_a_result_that_was_overwritten():
+    again = [GOOD[0], report("b.py", attempt=2)]
+    assert problems(EXPECTED, GOOD, again) == ["the result changed: b.py"]
+
+
+def test_check_catches_a_failure():
+    assert problems(EXPECTED, GOOD[:1], GOOD[:1], ["b.py: MemoryError"]) == [
+        "no result: b.py: MemoryError",
+        "not reported: b.py",
+    ]
+
+
+def test_events_are_read():
+    line = '2026-01-01 12:00:00,000 INFO    yadtq.supervisor: event=died slot=h.d.slot-0 pid=7 cause="signal 9"'
+    assert parse_event(line) == {"event": "died", "slot": "h.d.slot-0", "pid": "7", "cause": "signal 9"}
+    assert parse_event("INFO yadtq.worker: drained") == {}
+    assert label("host.demo-1.slot-2:1f3a") == "slot-2:1f3a"
+
+
+def assigned(*partitions: int) -> str:
+    return f"INFO yadtq.broker: assigned partitions {[('yadtq.demo-1.tasks.default', number) for number in partitions]}"
+
+
+def test_the_group_is_settled_when_the_last_assignments_are_everything():
+    progress = Progress(10)
+    progress.hear(assigned(0, 1, 2, 3))  # the first worker was alone
+    assert not progress.settled(2, 4)
+    progress.hear(assigned(0, 2))
+    assert not progress.settled(2, 4)
+    progress.hear(assigned(1, 3))
+    assert progress.settled(2, 4)
+
+
+def test_what_the_kill_cost():
+    progress = Progress(10)
+    for line in ("event=spawned slot=h.slot-0 worker=h.slot-0:a pid=7", "event=spawned worker=h.slot-1:b pid=8"):
+        progress.hear(f"INFO yadtq.supervisor: {line}")
+    assert progress.pids == {"h.slot-0:a": 7, "h.slot-1:b": 8}
+    progress.kill = Kill("h.slot-0:a", "h.slot-0", 7, at=100.0, done=5, assignments=0)
+    progress.hear('INFO yadtq.supervisor: event=died slot=h.slot-0 worker=h.slot-0:a pid=7 cause="signal 9"')
+    progress.hear(assigned(0))
+    progress.hear("INFO yadtq.supervisor: event=ready slot=h.slot-0 worker=h.slot-0:c pid=9 after_s=0.5")
+    progress.take(report("a.py", attempt=1, worker="h.slot-1:b", started_at=90.0))
+    assert progress.recovery_s is None
+    progress.take(report("b.py", attempt=2, worker="h.slot-0:c", started_at=101.5))
+    assert (progress.successor, progress.recovery_s, progress.rebalances) == ("h.slot-0:c", 1.5, 0)
+    assert progress.pids == {"h.slot-1:b": 8}
+    progress.hear(assigned(1))
+    assert progress.rebalances == 1

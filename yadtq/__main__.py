@@ -1,0 +1,27 @@
+"""`yadtq ...` and `python -m yadtq ...`."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+__all__ = ["main"]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Returns the exit status: 0, 1 for what went wrong, 2 for wrong words or settings, 130 after Ctrl-C."""
+    try:
+        from yadtq.cli.root import run
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("typer", "rich"):
+            raise
+        print(f"yadtq: {missing} is not installed: pip install 'yadtq[cli]'", file=sys.stderr)
+        return 2
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own errors say it, once
+    return run(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Options that several commands have, and what they mean."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from yadtq.app import Yadtq, load_app
+from yadtq.errors import ConfigError
+
+__all__ = ["AppOption", "KafkaOption", "RedisOption", "find_app", "parse_argument", "parse_call"]
+
+AppOption = Annotated[str, typer.Option("--app", metavar="APP", help="module:app, or the plain name of an app.")]
+KafkaOption = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Default: YADTQ_KAFKA or localhost:9092.")]
+RedisOption = Annotated[str | None, typer.Option(metavar="URL", help="Default: YADTQ_REDIS or a local Redis.")]
+
+
+def find_app(app: str, kafka: str | None, redis: str | None) -> Yadtq:
+    """With a plain name tasks go unvalidated: only the worker knows them."""
+    found = load_app(app) if ":" in app else Yadtq(app)
+    found.configure(kafka=kafka, redis=redis)
+    return found
+
+
+def parse_argument(text: str) -> Any:
+    """As JSON if it is JSON, else the text itself: `25`, `'[1, 2]'`, `hello`, `'"25"'`."""
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+    except ValueError:
+        if text.startswith("-"):
+            raise ConfigError(f"no option {text}; for a text that begins with '-': '{json.dumps(text)}'") from None
+        return text
+    return value
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def parse_call(words: list[str], keywords: list[str]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """words: positional arguments. keywords: `name=value`."""
+    named: dict[str, Any] = {}
+    for pair in keywords:
+        name, equals, value = pair.partition("=")
+        if not (equals and name.isidentifier()):
+            raise ConfigError(f"expected NAME=VALUE, not {pair!r}")
+        named[name] = parse_argument(value)
+    return tuple(parse_argument(word) for word in words), named

@@ -1,0 +1,49 @@
+"""The command `yadtq` as a whole: its commands, and how every error comes out as one line."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from yadtq.cli import demo, dev, tasks, workers
+from yadtq.errors import ConfigError, YadtqError
+
+__all__ = ["run"]
+
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="yadtq",
+    help="An asyncio-native distributed task queue: Kafka carries every task, Redis answers every question about it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("demo")(demo.demo)
+app.command("dev")(dev.dev)
+app.command("submit", context_settings={"ignore_unknown_options": True})(tasks.submit)
+app.command("status")(tasks.status)
+app.command("result")(tasks.result)
+app.command("workers")(workers.workers)
+
+
+def run(argv: list[str] | None = None) -> int:
+    """Returns the exit status; says what is wrong in one line on standard error."""
+    try:
+        status = app(args=argv, standalone_mode=False)
+    except typer.Exit as end:
+        return end.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return _INTERRUPTED
+    except (YadtqError, TimeoutError) as error:
+        print(f"yadtq: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    except Exception as error:
+        # Of click, which typer brings along in a private module since 0.2x: known by what it can do.
+        if not hasattr(error, "format_message"):
+            raise
+        if message := error.format_message():  # none: no command was given, and the help has been printed
+            print(f"yadtq: {message} (yadtq --help)", file=sys.stderr)
+        return 2
+    return status if isinstance(status, int) else 0

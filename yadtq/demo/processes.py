@@ -1,0 +1,128 @@
+"""A supervisor as a child process that never outlives us, however we end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+
+from yadtq.embedded.binaries import broker_binary
+from yadtq.embedded.errors import MissingServer
+from yadtq.errors import YadtqError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+__all__ = ["SupervisorProcess", "supervisor"]
+
+#: Above the supervisor's own grace for its workers.
+_GRACE_S = 45.0
+#: When we were killed: our servers are gone as well then, and without them a drain comes to nothing.
+_ORPHANED_S = 5.0
+_LAST_LINES_S = 5.0
+
+
+class SupervisorProcess:
+    """`signal` it, `wait` for its end; the `async with` that made it ends it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, pid: int) -> None:
+        self._process = process
+        self.pid = pid
+
+    def signal(self, signum: signal.Signals = signal.SIGTERM) -> None:
+        """SIGTERM: its workers drain; again: they break running tasks off; a third time: they are killed."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signum)
+
+    async def wait(self) -> int:
+        """Its exit status."""
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """Let its workers drain; kill it if that takes too long."""
+        self.signal()
+        with anyio.move_on_after(_GRACE_S):
+            await self._process.wait()
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+
+@asynccontextmanager
+async def supervisor(
+    app: str,
+    *,
+    workers: int,
+    concurrency: int | None = None,
+    env: Mapping[str, str],
+    on_line: Callable[[str], None] | None = None,
+) -> AsyncIterator[SupervisorProcess]:
+    """`python -m yadtq.supervisor app` for as long as the block runs.
+
+    on_line: gets each line that it and its workers log; without one they log to our standard error.
+    """
+    command = [sys.executable, "-m", "yadtq.supervisor", app, "--workers", str(workers)]
+    if concurrency is not None:
+        command += ["--concurrency", str(concurrency)]
+    guard = _guard()
+    process = await asyncio.create_subprocess_exec(
+        *guard,
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE if guard else asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE if on_line else None,
+        env={**os.environ, **env},
+        # A Ctrl-C in the terminal is for us: we end it in order.
+        start_new_session=True,
+    )
+    child = SupervisorProcess(process, process.pid)
+    reader = asyncio.create_task(_read(process.stderr, on_line)) if process.stderr and on_line else None
+    try:
+        if guard:
+            child.pid = await _pid(process)
+        yield child
+    finally:
+        with anyio.CancelScope(shield=True):
+            await child.stop()
+            await _close(process, reader)
+
+
+def _guard() -> list[str]:
+    """What ends the supervisor when we are killed. Without it (no `yadtq[embedded]`) it would go on."""
+    try:
+        return [str(broker_binary()), "guard", "-grace", f"{_ORPHANED_S:g}s", "-quiet", "--"]
+    except MissingServer:
+        return []
+
+
+async def _pid(process: asyncio.subprocess.Process) -> int:
+    assert process.stdout is not None
+    line = await process.stdout.readline()
+    if not line:
+        raise YadtqError(f"the supervisor can't be started: its guard ended with status {await process.wait()}")
+    return int(json.loads(line)["pid"])
+
+
+async def _close(process: asyncio.subprocess.Process, reader: asyncio.Task[None] | None) -> None:
+    if process.stdin is not None:
+        process.stdin.close()
+    if reader is not None:  # a worker that still ends after its supervisor was killed holds the pipe open
+        await asyncio.wait([reader], timeout=_LAST_LINES_S)
+        reader.cancel()
+
+
+async def _read(stream: asyncio.StreamReader, on_line: Callable[[str], None]) -> None:
+    """By chunks: `readline` fails on a line that is longer than its buffer."""
+    rest = b""
+    while chunk := await stream.read(65_536):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            on_line(line.decode(errors="replace"))

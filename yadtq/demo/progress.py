@@ -1,0 +1,141 @@
+"""What is known of a run at any moment: results, workers, events. No I/O; the display reads it, the run writes it."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from yadtq.demo.tasks import Report
+    from yadtq.envelope import Heartbeat
+
+__all__ = ["Kill", "Progress", "label", "parse_event"]
+
+_PARTITION = re.compile(r", (\d+)\)")
+_FACT = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)')
+
+
+def label(worker: str) -> str:
+    """Of a worker id: `host.app.slot-2:1f3a5b7c` is slot-2:1f3a5b7c."""
+    return worker.rpartition(".")[2]
+
+
+def parse_event(line: str) -> dict[str, str]:
+    """The facts in a supervisor's `event=...` line; {} for any other line."""
+    _, found, text = line.partition(" event=")
+    if not found:
+        return {}
+    return {name: json.loads(value) if value[0] == '"' else value for name, value in _FACT.findall(f"event={text}")}
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """The `kill -9`. at: seconds since the epoch. assignments: seen in the workers' logs until then."""
+
+    worker: str
+    slot: str
+    pid: int
+    at: float
+    done: int
+    assignments: int
+
+
+@dataclass
+class Progress:
+    """One run."""
+
+    total: int
+    reports: list[Report] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    per_worker: Counter[str] = field(default_factory=Counter)
+    crew: list[Heartbeat] = field(default_factory=list)
+    #: Process ids of the workers, from the supervisor that started them: nobody else's process is ever killed.
+    pids: dict[str, int] = field(default_factory=dict)
+    events: list[str] = field(default_factory=list)
+    log: deque[str] = field(default_factory=lambda: deque(maxlen=200))
+    #: The partitions of each assignment that a worker has logged, in order.
+    assignments: list[list[int]] = field(default_factory=list)
+    kill: Kill | None = None
+    successor: str | None = None
+    #: Seconds from the kill to its first heartbeat.
+    respawned_s: float | None = None
+    began: float = field(default_factory=time.monotonic)
+    started: float | None = None
+    ended: float | None = None
+
+    @property
+    def done(self) -> int:
+        return len(self.reports) + len(self.failures)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Since the first submit."""
+        return (self.ended or time.monotonic()) - self.started if self.started is not None else 0.0
+
+    @property
+    def rate(self) -> float:
+        """Tasks per second."""
+        return self.done / self.elapsed_s if self.elapsed_s else 0.0
+
+    @property
+    def interrupted(self) -> list[Report]:
+        """Of tasks that had to be run again."""
+        return [report for report in self.reports if report.attempt > 1]
+
+    @property
+    def recovery_s(self) -> float | None:
+        """From the kill until all tasks that it interrupted were running again."""
+        if self.kill is None or not self.interrupted:
+            return None
+        return max(report.started_at for report in self.interrupted) - self.kill.at
+
+    @property
+    def rebalances(self) -> int:
+        """Assignments since the kill, without the successor's own: those that the other workers saw."""
+        return max(0, len(self.assignments) - self.kill.assignments - 1) if self.kill else 0
+
+    def settled(self, workers: int, partitions: int) -> bool:
+        """Whether the group is complete: a rebalance gives every member a share, and the last one gave them all."""
+        last = [number for share in self.assignments[-workers:] for number in share]
+        return len(self.assignments) >= workers and sorted(last) == list(range(partitions))
+
+    def tell(self, text: str) -> None:
+        self.events.append(f"{time.monotonic() - self.began:5.1f} s  {text}")
+
+    def take(self, report: Report) -> None:
+        self.reports.append(report)
+        self.per_worker[report.worker] += 1
+
+    def fail(self, what: str) -> None:
+        self.failures.append(what)
+        self.tell(what)
+
+    def hear(self, line: str) -> None:
+        """A line of the supervisor's log, which is also its workers'."""
+        self.log.append(line)
+        if "assigned partitions" in line:
+            self.assignments.append([int(number) for number in _PARTITION.findall(line)])
+        facts = parse_event(line)
+        worker = facts.get("worker", "")
+        match facts.get("event"):
+            case "spawned":
+                self.pids[worker] = int(facts["pid"])
+            case "died":
+                self.pids.pop(worker, None)
+                self.tell(f"supervisor: {label(worker)} died of {facts['cause']}")
+            case "respawning":
+                self.tell(f"supervisor: starting a successor in {label(facts['slot'])}")
+            case "ready" if self.kill is not None and facts["slot"] == self.kill.slot:
+                self.successor, self.respawned_s = worker, time.time() - self.kill.at
+                self.tell(f"supervisor: {label(worker)} is ready, {self.respawned_s:.2f} s after the kill")
+
+    def victim(self) -> tuple[str, int] | None:
+        """The worker that is busiest by its last heartbeat, and its process id."""
+        for beat in sorted(self.crew, key=lambda beat: len(beat.running), reverse=True):
+            if (pid := self.pids.get(beat.worker)) is not None:
+                return beat.worker, pid
+        return None
