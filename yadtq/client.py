@@ -12,16 +12,18 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar, overload
 
 import anyio
+from pydantic import TypeAdapter, ValidationError
 
 from yadtq.broker.producer import KafkaProducer
 from yadtq.broker.roster import live_workers, watch_workers
 from yadtq.broker.topics import TopicNames, provision
 from yadtq.clock import SystemClock
 from yadtq.codec import CodecError, decode
-from yadtq.envelope import Envelope, encode_envelope, new_task_id
+from yadtq.envelope import Envelope, TaskId, TaskName, decode_envelope, encode_envelope, new_task_id
 from yadtq.errors import (
     BrokerUnavailable,
     ConfigError,
+    EnvelopeError,
     InvalidArguments,
     PayloadTooLarge,
     StoreUnavailable,
@@ -55,6 +57,12 @@ log = logging.getLogger("yadtq.client")
 P = ParamSpec("P")
 R = TypeVar("R")
 AnyTask = Task[Any, Any] | BoundTask[Any, Any] | str
+
+# What a worker could not decode would never end: it is refused here, by the same rules.
+_TASK_ID: TypeAdapter[str] = TypeAdapter(TaskId)
+_TASK_NAME: TypeAdapter[str] = TypeAdapter(TaskName)
+#: Records with fewer brackets can't be nested deeper than the parser goes (200), so they need no look.
+_DEEP = 150
 
 
 class _Submission(NamedTuple):
@@ -234,19 +242,25 @@ class Client:
         if self._closed or self._running is None:
             raise ConfigError("the client is not connected: use it inside `async with app.client() as client`")
         self._registrar.check()
-        name = task
         if isinstance(task, Task):
             name = task.name
             args, kwargs = task.validate(args, kwargs)
-        task_id = options.task_id or new_task_id()
+        else:
+            name = _checked(_TASK_NAME, task, "task name: 1 to 200 characters")
+        if options.task_id is None:
+            task_id = new_task_id()
+        else:
+            task_id = _checked(_TASK_ID, options.task_id, "task_id: 1 to 128 characters, no spaces and no braces")
         try:
             value = encode_envelope(
-                Envelope(task_id, str(name), list(args), kwargs, 1, time.time(), options.retries, options.timeout)
+                Envelope(task_id, name, list(args), kwargs, 1, time.time(), options.retries, options.timeout)
             )
-        except CodecError as error:
-            raise InvalidArguments(str(name), f"no JSON form: {error}") from None
+            if value.count(b"[") + value.count(b"{") > _DEEP:
+                decode_envelope(value)
+        except (CodecError, EnvelopeError) as error:
+            raise InvalidArguments(name, f"no JSON form: {error}") from None
         if len(value) > self._settings.max_task_bytes:
-            raise PayloadTooLarge(str(name), len(value), self._settings.max_task_bytes)
+            raise PayloadTooLarge(name, len(value), self._settings.max_task_bytes)
         return _Submission(task_id, OutRecord(self._topic(self._queue(task, options)), value))
 
     def _topic(self, queue: str) -> str:
@@ -359,6 +373,13 @@ class Client:
     def watch_workers(self) -> AsyncIterator[list[Heartbeat]]:
         """`async for workers in client.watch_workers()`: the live workers, anew after every heartbeat interval."""
         return watch_workers(self._settings, self._names.heartbeats)
+
+
+def _checked(rule: TypeAdapter[str], value: str, words: str) -> str:
+    try:
+        return rule.validate_python(value)
+    except ValidationError:
+        raise ConfigError(f"{words}, not {value!r}") from None
 
 
 def _failure(task_id: str, snapshot: Snapshot) -> TaskFailed | TaskCancelled:

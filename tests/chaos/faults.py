@@ -200,9 +200,11 @@ class Storm(Fault):
     lasts_s: float
     every_s: float = 2.0
     rebalances: int = 0
+    since: float = 0.0
     _task: asyncio.Task[None] | None = None
 
     async def inject(self, world: World) -> None:
+        self.since = world.pace.now()
         self._task = asyncio.create_task(self._blow(world), name=self.kind)
 
     async def _blow(self, world: World) -> None:

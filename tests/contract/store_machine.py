@@ -158,6 +158,8 @@ class StoreMachine(RuleBasedStateMachine):
         if held:
             assert owner is None or owner.nonce == attempt.nonce, f"{attempt} took the lease from {owner}"
             assert owner is not None or (lease.restorable and attempt.task_id not in self.finals)
+            if owner is None:
+                self.calls.clear()  # a lease written anew: what was refused for want of it would be granted now
             self.own(attempt)
             attempt.confirmed_ms = self.now_ms
         else:

@@ -75,6 +75,7 @@ def test_on_given_servers(stack: Servers, app_name):
     assert processes_of(name) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_ended_half_way_it_leaves_no_process(app_name, signum, status):

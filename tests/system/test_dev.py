@@ -101,6 +101,7 @@ def test_with_workers(dev: Start):
     assert "Traceback" not in log
 
 
+@pytest.mark.slow
 def test_killed(dev: Start):
     running = dev("--workers", "1")
     with running.client() as client:

@@ -191,6 +191,23 @@ def test_the_command_page_names_every_option(module, capsys):
         assert f"`{option}`" in section, f"{option} of {module} is not described"
 
 
+def test_the_command_page_has_every_command_of_yadtq():
+    import typer
+
+    from yadtq.cli.root import app
+
+    page = (ROOT / "docs" / "reference" / "cli.md").read_text().partition("## `yadtq`")[2]
+    common, *sections = page.partition("\n## ")[0].split("\n### ")
+    described = {re.match(r"`yadtq (\w+)", section)[1]: section for section in sections}
+    commands = typer.main.get_command(app).commands
+    assert described.keys() == commands.keys()
+    for name, command in commands.items():
+        for parameter in command.params:
+            for option in parameter.opts:
+                if option.startswith("--") and option != "--help":
+                    assert f"`{option}`" in described[name] + common, f"yadtq {name} {option} is not described"
+
+
 def test_the_keys_page_names_every_key_and_field():
     from yadtq.store.keys import Keys
 

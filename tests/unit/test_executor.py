@@ -186,7 +186,7 @@ class TestFailure:
         error = error_of(outcome)
         assert (outcome.status, error["type"], error["message"]) == (S.FAILED, "ValueError", "no such colour")
         assert "in work" in error["traceback"]
-        assert "executor.py" not in error["traceback"]
+        assert "worker/executor.py" not in error["traceback"]
 
     @pytest.mark.parametrize("sync", [False, True])
     @pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit])

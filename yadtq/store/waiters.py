@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from yadtq.errors import ResultLost, StoreUnavailable
+from yadtq.errors import ConfigError, ResultLost, StoreUnavailable
 from yadtq.microbatch import MicroBatch
 from yadtq.store.subscription import Subscription
 from yadtq.store.tasks import parse_news
@@ -35,6 +35,7 @@ log = logging.getLogger("yadtq.store")
 
 _RECHECK_S = 4.0
 _BATCH = 500
+_CLOSED = "the client was closed: ask for results inside `async with app.client() as client`"
 
 
 class Waiters:
@@ -68,9 +69,14 @@ class Waiters:
         return len(self._waiting)
 
     def stop(self) -> None:
+        """Whoever still waits gets a `ConfigError`: nobody is left to tell him."""
         self._stopped = True
         self._subscription.stop()
         self._recheck_now.set()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(ConfigError(_CLOSED))
+                future.exception()
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         async with anyio.create_task_group() as group:
@@ -85,8 +91,11 @@ class Waiters:
     async def final(self, task_id: str) -> Snapshot:
         """The final state of a task. Waits as long as it takes; to be used under a deadline.
 
-        Raises `ResultLost` if Redis lost its data meanwhile and nobody runs the task again.
+        Raises `ResultLost` if Redis lost its data meanwhile and nobody runs the task again, `ConfigError` if the
+        client is closed.
         """
+        if self._stopped:
+            raise ConfigError(_CLOSED)
         future = self._waiting.get(task_id)
         if future is None:
             future = self._waiting[task_id] = asyncio.get_running_loop().create_future()

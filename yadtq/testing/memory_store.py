@@ -210,9 +210,10 @@ class MemoryStore:
                 self._keep(task, finish)
             return repeated
         task.status, task.attempt, task.nonce = finish.status, finish.attempt, finish.nonce
-        task.worker, task.due_ms = "", 0
+        task.due_ms = 0
         self._keep(task, finish)
         if finish.status is _RETRYING:
+            task.worker = ""
             task.failures += 1
             task.due_ms = self._now() + finish.due_ms
             self._expire(task, self._settings.queued_ttl_s + finish.due_ms // 1000)

@@ -129,7 +129,8 @@ class Claimer:
         if verdict == FINAL:
             delivery.done()
         elif verdict == WAIT:
-            self._intake.park(delivery, min(reply.wait_ms / 1000 + 0.005, _WAIT_CAP_S))
+            if not self._runs_here(delivery):  # it may since this claim was sent: then its end is heard of at once
+                self._intake.park(delivery, min(reply.wait_ms / 1000 + 0.005, _WAIT_CAP_S))
         elif verdict == SUSPECT:
             log.warning("%r has ended %d workers: it runs with no other suspect beside it", delivery, reply.crashes)
             self._intake.park_suspect(delivery)

@@ -68,7 +68,7 @@ class Completer:
         self._settled.clear()
 
     def stop(self) -> None:
-        """`run` returns once everything is stored."""
+        """`run` returns once everything is stored, or at the first failure to do so."""
         self._stopped = True
         self._woken.set()
 
@@ -88,6 +88,10 @@ class Completer:
             try:
                 await self._store_batch(batch)
             except StoreUnavailable as error:
+                if self._stopped:
+                    # The drain has waited for `lease_s`: these leases have ended, and the tasks are others' to run again.
+                    log.error("%d outcomes are given up: %s", len(batch) + len(self._outcomes), error)
+                    break
                 log.warning("%d outcomes are kept until Redis answers: %s", len(batch) + len(self._outcomes), error)
                 self._outcomes = batch + self._outcomes
                 await anyio.sleep(_OUTAGE_RETRY_S)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import inspect
 import logging
+import math
 import random
 import traceback
 from functools import partial
@@ -41,12 +43,15 @@ __all__ = ["Executor"]
 log = logging.getLogger("yadtq.worker")
 
 _TRACEBACK_BYTES = 8_000
+_MESSAGE_CHARS = 4_000
 
 
 class Executor:
     """A service that owns the running tasks.
 
     on_outcome gets each outcome, on_free is told of each freed slot; neither waits.
+    Tasks run beside `run`, not in a task group of its: a group would wait for ever for a task that swallows its
+    cancellation, and a worker has to end.
     """
 
     name = "executor"
@@ -72,7 +77,7 @@ class Executor:
         self._on_free = on_free
         self._threads = anyio.CapacityLimiter(options.threads)
         self.concurrency = options.concurrency
-        #: Slots not taken by a running task or by one whose claim is on its way.
+        #: Slots not taken by a running task or by a claim on its way.
         self.free = options.concurrency
         #: By task id, since a lease is of a task and not of a record.
         self.running: dict[str, Delivery] = {}
@@ -84,43 +89,52 @@ class Executor:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopped = asyncio.Event()
-        self._group = asyncio.TaskGroup()
+        self._broken_off: StopReason | None = None
 
     def stop(self) -> None:
         """`run` returns when the last running task has ended."""
         self._stopped.set()
 
     async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        async with self._group:
-            task_status.started()
-            try:
-                await self._stopped.wait()
-            except asyncio.CancelledError:
-                # The worker is ending without a drain: that says nothing of the tasks, so it must not fail them.
-                self.cancel_all(StopReason.SHUTDOWN)
-                raise
+        task_status.started()
+        try:
+            await self._stopped.wait()
+            await self._idle.wait()
+        except asyncio.CancelledError:
+            # The worker is ending without a drain: that says nothing of the tasks, so it must not fail them.
+            self.cancel_all(StopReason.SHUTDOWN)
+            raise
 
     def reserve(self, count: int) -> None:
         """Take slots for claims on their way."""
         self.free -= count
+        self._idle.clear()
 
     def unreserve(self, count: int) -> None:
         self.free += count
+        if self.free == self.concurrency:
+            self._idle.set()
 
     def start(self, delivery: Delivery) -> None:
         """Run a claimed task, in the slot that was reserved for it."""
-        self.running[delivery.envelope.id] = delivery
-        self._idle.clear()
+        task_id = delivery.envelope.id
+        if task_id in self.running:
+            # Its lease ended while this claim was on its way, or the claim would not have been granted.
+            self.cancel(self.running[task_id], StopReason.LEASE_LOST)
+        self.running[task_id] = delivery
         if delivery.crashes >= SUSPECT_FROM:
             self.suspect = delivery
         if delivery.crashes >= self._crash_limit:
             delivery.doom = ("crashed", f"{delivery.crashes} attempts ended with their worker")
         delivery.started_at = self._clock.monotonic()
-        delivery.running = self._group.create_task(self._run(delivery))
+        delivery.stop_reason = self._broken_off
+        delivery.running = asyncio.get_running_loop().create_task(self._run(delivery))
 
     async def _run(self, delivery: Delivery) -> None:
         try:
-            if delivery.doom is not None or delivery.task is None:
+            if delivery.stop_reason is not None:  # before the first step
+                outcome = Outcome(delivery, None)
+            elif delivery.doom is not None or delivery.task is None:
                 outcome = await self._dead_letter(delivery)
             else:
                 outcome = Outcome(delivery, TaskStatus.SUCCESS, await self._call(delivery, delivery.task))
@@ -167,44 +181,54 @@ class Executor:
             if delivery.stop_reason is StopReason.TIMEOUT:
                 limit = delivery.envelope.timeout_s or (delivery.task.timeout if delivery.task else None) or 0.0
                 error = TaskTimeout(f"it ran for longer than its timeout of {limit:g} s")
-        name = type(error).__name__
+        name, message = type(error).__name__, _message(error)
         text = _traceback(error)
         if delivery.task is None or isinstance(error, InvalidArguments):
-            return Outcome(delivery, TaskStatus.FAILED, _error_payload(name, str(error), text))
+            return Outcome(delivery, TaskStatus.FAILED, _error_payload(name, message, text))
         policy = delivery.task.retry
         if delivery.envelope.retries is not None:
             policy = policy.with_retries(delivery.envelope.retries)
         delay = policy.delay(delivery.failures + 1, error, random.random())
         if delay is None:
-            return Outcome(delivery, TaskStatus.FAILED, _error_payload(name, str(error), text))
-        log.info("%r failed on attempt %d (%s: %s), next in %.1f s", delivery, delivery.attempt, name, error, delay)
-        return Outcome(delivery, TaskStatus.RETRYING, _error_payload(name, str(error)[:200]), delay)
+            return Outcome(delivery, TaskStatus.FAILED, _error_payload(name, message, text))
+        log.info("%r failed on attempt %d (%s: %s), next in %.1f s", delivery, delivery.attempt, name, message, delay)
+        return Outcome(delivery, TaskStatus.RETRYING, _error_payload(name, message[:200]), delay)
 
     def _leave(self, delivery: Delivery) -> None:
-        del self.running[delivery.envelope.id]
+        if self._is_running(delivery):
+            del self.running[delivery.envelope.id]
         if self.suspect is delivery:
             self.suspect = None
-        self.free += 1
-        if not self.running:
-            self._idle.set()
+        self.unreserve(1)
         self._on_free()
 
     def cancel(self, delivery: Delivery, reason: StopReason) -> None:
         """Stop a running task; its outcome says why."""
         if delivery.running is not None and delivery.stop_reason is None:
             delivery.stop_reason = reason
-            delivery.running.cancel()
+            # One that has not begun would end without a word if it were cancelled now; it looks at the reason first.
+            if inspect.getcoroutinestate(delivery.running.get_coro()) != inspect.CORO_CREATED:  # type: ignore[arg-type]
+                delivery.running.cancel()
 
     def cancel_all(self, reason: StopReason) -> None:
+        """Also whatever is granted from now on."""
+        self._broken_off = reason
         for delivery in list(self.running.values()):
             self.cancel(delivery, reason)
 
+    @property
+    def is_idle(self) -> bool:
+        """Nothing runs, and no claim is on its way."""
+        return self._idle.is_set()
+
     async def idle(self) -> None:
-        """Returns when nothing runs."""
+        """Returns when it is."""
         await self._idle.wait()
 
     def _limit(self, delivery: Delivery, seconds: float) -> None:
         """One timer for all time limits: a timer of its own would cost every task two heap operations of the loop."""
+        if not seconds < math.inf:  # NaN, which a foreign client may send: it would upset the order of all the others
+            return
         if len(self._timeouts) > 2 * len(self.running) + 64:
             # Most tasks end long before their limit; without this the heap would hold every one of the last `seconds`.
             self._timeouts = [entry for entry in self._timeouts if self._is_running(entry[2])]
@@ -243,7 +267,15 @@ def _error_payload(name: str, message: str, trace: str = "") -> bytes:
     error = {"type": name, "message": message}
     if trace:
         error["traceback"] = trace
-    return encode(error)
+    # File names, for one, come with bytes that are no text: they have no JSON form.
+    return encode({key: text.encode(errors="backslashreplace").decode() for key, text in error.items()})
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)[:_MESSAGE_CHARS]
+    except Exception as broken:
+        return f"(its message raised {type(broken).__name__})"
 
 
 def _traceback(error: BaseException) -> str:

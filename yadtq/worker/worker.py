@@ -52,6 +52,7 @@ __all__ = ["Worker"]
 log = logging.getLogger("yadtq.worker")
 
 _BREAK_OFF_S = 5.0
+_END_S = 5.0
 _LEAVE_S = 5.0
 
 
@@ -164,6 +165,8 @@ class Worker:
                 await self._drain()
                 for service in services:
                     service.stop()
+                # Whoever can't end by now waits for Redis, or for a task that doesn't stop: both are found out elsewhere.
+                group.cancel_scope.deadline = anyio.current_time() + _END_S
         except BaseExceptionGroup as errors:
             raise first_cause(errors) from None
         finally:
@@ -211,4 +214,4 @@ class Worker:
             with anyio.move_on_after(seconds):
                 await self.executor.idle()
             group.cancel_scope.cancel()
-        return not self.executor.running
+        return self.executor.is_idle

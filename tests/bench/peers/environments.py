@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.bench.processes import REPOSITORY
 
-_LISTS = {"main": "requirements.txt", "arq": "requirements-arq.txt"}
+_LISTS = {"main": "requirements.txt", "redis5": "requirements-redis5.txt"}
 
 
 def bin_dir(name: str) -> Path:

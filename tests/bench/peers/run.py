@@ -144,9 +144,11 @@ class Bench:
                 time.sleep(0.005)
             end = time.monotonic()
             spent = tree.cpu_s() - (cpu or 0.0)
-            stored = _results(store, filled["kind"], keys)
-        if stored < n:
-            raise RuntimeError(f"only {stored} of {n} results are stored")
+            while (stored := _results(store, filled["kind"], keys)) < n:
+                if time.monotonic() - started > _TIMEOUT_S:
+                    raise TimeoutError(f"{stored} of {n} results stored in {_TIMEOUT_S:g} s")
+                time.sleep(0.05)
+                end, spent = time.monotonic(), tree.cpu_s() - (cpu or 0.0)
         first = executions.read()[1]
         assert first is not None
         return end - first, spent

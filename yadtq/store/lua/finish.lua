@@ -20,10 +20,16 @@ for i, key in ipairs(KEYS) do
       redis.call('HDEL', key, 'w')
       redis.call('EXPIRE', key, ARGV[2] + math.floor(ARGV[at + 5] / 1000))
     else
-      redis.call('HSET', key, 's', state, 'a', attempt, 'n', nonce, 'r', payload)
-      redis.call('HDEL', key, 'l', 'w', 'c')
+      -- Each write costs Redis its own time and, with an append-only file, a line of it: a held task has its attempt and
+      -- nonce already, its worker stays as who ran it, and its lease end says nothing any more.
+      if held then
+        redis.call('HSET', key, 's', state, 'r', payload)
+      else
+        redis.call('HSET', key, 's', state, 'r', payload, 'a', attempt, 'n', nonce)
+      end
       redis.call('EXPIRE', key, ARGV[1])
       if task[4] then
+        redis.call('HDEL', key, 'c')
         local line = ARGV[at] .. '\t' .. state .. '\t' .. attempt .. '\t' .. payload
         for channel in string.gmatch(task[4], '%S+') do
           news[channel] = news[channel] and (news[channel] .. '\n' .. line) or line

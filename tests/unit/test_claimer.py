@@ -1,0 +1,279 @@
+"""From waiting to running: which claims are sent, and what each verdict leads to."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.apps import make_delivery
+from tests.support.poll import eventually
+from yadtq import Yadtq
+from yadtq.ports import Claim, ClaimReply, Finish, Lease
+from yadtq.settings import Settings, WorkerSettings
+from yadtq.states import TaskStatus as S
+from yadtq.testing import ManualClock, MemoryStore
+from yadtq.worker.claimer import Claimer
+from yadtq.worker.delivery import StopReason
+from yadtq.worker.executor import Executor
+from yadtq.worker.intake import Intake
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from yadtq.worker.delivery import Delivery
+    from yadtq.worker.outcome import Outcome
+
+ME, OTHER = "me", "other"
+
+
+class Watched(MemoryStore):
+    """Keeps the claims it gets. `lose_answers`: so many claims are made and then answered by an outage."""
+
+    lose_answers = 0
+    most_at_once = 0
+    at_once = 0
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.asked: list[tuple[list[Claim], int]] = []
+
+    async def claim(self, worker: str, claims: Sequence[Claim], suspects: int) -> list[ClaimReply]:
+        if worker == ME:
+            self.asked.append((list(claims), suspects))
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            replies = await super().claim(worker, claims, suspects)
+            await asyncio.sleep(0)
+        finally:
+            self.at_once -= 1
+        if self.lose_answers:
+            self.lose_answers -= 1
+            self.down = True
+            await super().incarnation()
+        return replies
+
+
+class Bench:
+    def __init__(self, concurrency: int) -> None:
+        self.clock = ManualClock()
+        settings = Settings.load(lease_s=7)
+        self.store = Watched(self.clock, settings)
+        self.intake = Intake(self.clock)
+        self.outcomes: list[Outcome] = []
+        self.executor = Executor(
+            "t",
+            ME,
+            settings,
+            WorkerSettings.load(concurrency=concurrency),
+            None,  # type: ignore[arg-type]
+            self.clock,
+            self._end,
+            lambda: self.claimer.wake(),
+        )
+        self.claimer = Claimer(ME, self.store, self.intake, self.executor, self.clock)
+        self.open = asyncio.Event()
+        self.ran: list[str] = []
+
+        @Yadtq("t").task
+        async def work(name: str) -> None:
+            self.ran.append(name)
+            await self.open.wait()
+
+        self.task = work
+
+    def _end(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+    def make(self, *names: str) -> list[Delivery]:
+        return [make_delivery(self.task, name, task_id=name, attempt=0) for name in names]
+
+    def offer(self, *deliveries: Delivery) -> None:
+        self.intake.add(deliveries)
+        self.claimer.wake()
+
+    async def settle(self) -> None:
+        for _ in range(30):
+            await asyncio.sleep(0)
+
+    async def crash(self, name: str, times: int) -> None:
+        """So often has the task ended its worker."""
+        for n in range(times):
+            worker = f"victim{n}-{name}"
+            await self.store.claim(worker, [Claim(name, f"{n}{name}")], 1)
+            await self.store.bury(worker)
+
+
+@asynccontextmanager
+async def bench_with(concurrency: int) -> AsyncIterator[Bench]:
+    made = Bench(concurrency)
+    running = asyncio.create_task(made.claimer.run())
+    yield made
+    made.claimer.stop()
+    made.open.set()
+    made.store.down = False
+    await asyncio.wait_for(running, 5)
+    await asyncio.wait_for(made.executor.idle(), 5)
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with bench_with(10) as made:
+        yield made
+
+
+async def test_what_is_granted_runs_with_its_attempt_and_nonce(bench: Bench) -> None:
+    (delivery,) = bench.make("a")
+    bench.offer(delivery)
+    await eventually(lambda: bench.ran == ["a"])
+    assert delivery.attempt == 1
+    assert bench.store.asked == [([Claim("a", delivery.nonce)], 0)]
+    assert bench.executor.running == {"a": delivery}
+
+
+async def test_never_more_than_there_are_slots_two_halves_at_once(bench: Bench) -> None:
+    bench.offer(*bench.make(*(f"t{n}" for n in range(25))))
+    await eventually(lambda: len(bench.ran) == 10)
+    await bench.settle()
+    assert [len(claims) for claims, _ in bench.store.asked] == [5, 5]
+    assert bench.store.most_at_once == 2
+    assert bench.executor.free == 0
+    bench.open.set()
+    await eventually(lambda: len(bench.ran) == 25)
+    assert bench.ran == [f"t{n}" for n in range(25)], "first come, first run"
+
+
+async def test_one_slot_is_enough(bench: Bench) -> None:
+    async with bench_with(1) as bench:
+        bench.open.set()
+        bench.offer(*bench.make("a", "b", "c"))
+        await eventually(lambda: bench.ran == ["a", "b", "c"])
+
+
+async def test_a_final_task_is_done_without_a_run(bench: Bench) -> None:
+    (delivery,) = bench.make("a")
+    await bench.store.claim(OTHER, [Claim("a", "n")], 0)
+    await bench.store.finish([Finish("a", "n", 1, S.SUCCESS)])
+    bench.offer(delivery)
+    await eventually(lambda: delivery.tracker.watermark == 1)
+    assert (bench.ran, bench.executor.free, bench.intake.parked) == ([], 10, 0)
+
+
+async def test_a_leased_task_is_parked_and_taken_over_when_its_lease_ends(bench: Bench) -> None:
+    (delivery,) = bench.make("a")
+    await bench.store.claim(OTHER, [Claim("a", "n")], 0)
+    bench.clock.advance(4)
+    bench.offer(delivery)
+    await eventually(lambda: bench.intake.parked == 1)
+    due = bench.intake.next_due()
+    assert due == pytest.approx(bench.clock.monotonic() + 3.005)
+    assert (bench.executor.free, delivery.tracker.watermark) == (10, 0), "no slot, and the record is not done"
+    bench.clock.advance(3.005)
+    bench.claimer.wake()
+    await eventually(lambda: bench.ran == ["a"])
+    assert (delivery.attempt, delivery.crashes) == (2, 1)
+
+
+async def test_a_long_lease_is_asked_about_again_before_its_end(bench: Bench) -> None:
+    (delivery,) = bench.make("a")
+    await bench.store.claim(OTHER, [Claim("a", "n")], 0)
+    bench.offer(delivery)
+    await eventually(lambda: bench.intake.parked == 1)
+    assert bench.intake.next_due() == bench.clock.monotonic() + 5
+
+
+async def test_a_retry_is_not_claimed_before_it_is_due(bench: Bench) -> None:
+    (delivery,) = bench.make("a")
+    await bench.store.claim(OTHER, [Claim("a", "n")], 0)
+    await bench.store.finish([Finish("a", "n", 1, S.RETRYING, b"e", due_ms=2_000)])
+    bench.offer(delivery)
+    await eventually(lambda: bench.intake.parked == 1)
+    bench.clock.advance(2.01)
+    bench.claimer.wake()
+    await eventually(lambda: bench.ran == ["a"])
+    assert (delivery.attempt, delivery.failures, delivery.crashes) == (2, 1, 0)
+
+
+async def test_a_double_of_what_runs_here_waits_for_its_end_without_a_question(bench: Bench) -> None:
+    bench.offer(*bench.make("a"))
+    await eventually(lambda: bench.ran == ["a"])
+    bench.offer(*bench.make("a", "a"))
+    await eventually(lambda: bench.intake.parked == 2)
+    assert len(bench.store.asked) == 1
+    assert bench.executor.free == 9
+    assert bench.intake.next_due() is None, "it is not looked at again before its task has ended here"
+
+
+async def test_also_when_both_were_claimed_in_one_batch(bench: Bench) -> None:
+    first, second = bench.make("a", "a")
+    bench.offer(first, second)
+    await eventually(lambda: bench.intake.parked == 1)
+    assert bench.executor.running == {"a": first}
+    assert bench.intake.next_due() is None
+
+
+async def test_suspects_run_one_at_a_time_beside_the_innocent(bench: Bench) -> None:
+    await bench.crash("bad", 2)
+    await bench.crash("worse", 2)
+    bench.offer(*bench.make("bad", "good", "worse", "better"))
+    await eventually(lambda: len(bench.ran) == 3)
+    await bench.settle()
+    assert set(bench.ran) > {"good", "better"}
+    (first,) = set(bench.ran) & {"bad", "worse"}
+    assert bench.executor.suspect is bench.executor.running[first]
+    assert all(suspects == 0 or len(claims) == 1 for claims, suspects in bench.store.asked)
+    bench.executor.cancel(bench.executor.running[first], StopReason.SHUTDOWN)
+    await eventually(lambda: {"bad", "worse"} <= set(bench.ran))
+
+
+async def test_in_an_outage_the_same_claims_go_again_with_the_same_nonces(bench: Bench) -> None:
+    deliveries = bench.make("a", "b")
+    bench.store.down = True
+    bench.offer(*deliveries)
+    await eventually(lambda: len(bench.store.asked) >= 2)
+    assert bench.executor.free == 10, "an outage holds no slot"
+    bench.store.down = False
+    await eventually(lambda: bench.ran == ["a", "b"])
+    assert {tuple(claims) for claims, _ in bench.store.asked} == {tuple(Claim(d.envelope.id, d.nonce) for d in deliveries)}
+
+
+async def test_a_claim_that_was_made_though_its_answer_was_lost_is_no_second_attempt(bench: Bench) -> None:
+    (delivery,) = bench.make("a")
+    bench.store.lose_answers = 1
+    bench.offer(delivery)
+    await eventually(lambda: bench.store.asked and bench.store.down)
+    bench.store.down = False
+    await eventually(lambda: bench.ran == ["a"])
+    assert (delivery.attempt, delivery.crashes) == (1, 0)
+
+
+async def test_nor_is_that_of_a_suspect(bench: Bench) -> None:
+    await bench.crash("bad", 2)
+    (delivery,) = bench.make("bad")
+    bench.intake.park_suspect(delivery)
+    bench.store.lose_answers = 1
+    bench.claimer.wake()
+    await eventually(lambda: bench.store.down)
+    bench.store.down = False
+    await eventually(lambda: bench.ran == ["bad"])
+    assert (delivery.attempt, delivery.crashes) == (3, 2)
+    assert [suspects for _, suspects in bench.store.asked] == [1, 1]
+
+
+async def test_after_stop_nothing_more_is_claimed(bench: Bench) -> None:
+    bench.claimer.stop()
+    bench.offer(*bench.make("a"))
+    await bench.settle()
+    assert bench.store.asked == []
+
+
+async def test_a_lease_that_was_given_back_may_be_had_at_once(bench: Bench) -> None:
+    (delivery,) = bench.make("a")
+    await bench.store.claim(OTHER, [Claim("a", "n")], 0)
+    await bench.store.release([Lease("a", "n", 1, False)])
+    bench.offer(delivery)
+    await eventually(lambda: bench.ran == ["a"])
+    assert (delivery.attempt, delivery.crashes) == (2, 0)
