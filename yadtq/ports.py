@@ -182,6 +182,10 @@ class TaskConsumer(Protocol):
         """False: not committed (a rebalance is under way, or Kafka is away); try again later."""
         ...
 
+    async def position(self, partition: Partition) -> int | None:
+        """The offset that will be handed out next; None: not known (any more)."""
+        ...
+
     def lag(self, partition: Partition, offset: int) -> int:
         """Records from `offset` to the partition's end, as far as known."""
         ...

@@ -60,6 +60,9 @@ TRANSITIONS: dict[tuple[TaskStatus | None, str], frozenset[TaskStatus]] = {
     (_S.IN_PROGRESS, "claim"): frozenset({_S.IN_PROGRESS}),
     (_S.IN_PROGRESS, "finish"): frozenset({_S.SUCCESS, _S.FAILED, _S.CANCELLED, _S.RETRYING}),
     (_S.IN_PROGRESS, "release"): frozenset({_S.QUEUED}),
-    (None, "finish"): frozenset({_S.SUCCESS, _S.FAILED, _S.CANCELLED, _S.RETRYING}),  # after Redis lost its data
-    (None, "renew"): frozenset({_S.IN_PROGRESS}),  # the same
+    # After Redis lost its data: from the attempt that ran all the while, if nobody has claimed the task since.
+    (None, "finish"): frozenset({_S.SUCCESS, _S.FAILED, _S.CANCELLED, _S.RETRYING}),
+    (None, "renew"): frozenset({_S.IN_PROGRESS}),
+    (_S.QUEUED, "finish"): frozenset({_S.SUCCESS, _S.FAILED, _S.CANCELLED, _S.RETRYING}),
+    (_S.QUEUED, "renew"): frozenset({_S.IN_PROGRESS}),
 }

@@ -66,7 +66,15 @@ class Worker:
             env["BENCH_GATE"] = str(gate)
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*python, "-m", "yadtq.worker", "tests.bench.app:app", *words, "--log-level", "WARNING"],
+                [
+                    *python,
+                    "-m",
+                    "yadtq.worker",
+                    "tests.bench.app:app",
+                    *words,
+                    "--log-level",
+                    os.environ.get("BENCH_LOG", "WARNING"),
+                ],
                 cwd=REPOSITORY,
                 env=env,
                 stdout=log,

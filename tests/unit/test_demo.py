@@ -164,7 +164,8 @@ def test_what_the_kill_cost():
     progress.take(report("a.py", attempt=1, worker="h.slot-1:b", started_at=90.0))
     assert progress.recovery_s is None
     progress.take(report("b.py", attempt=2, worker="h.slot-0:c", started_at=101.5))
-    assert (progress.successor, progress.recovery_s, progress.rebalances) == ("h.slot-0:c", 1.5, 0)
+    progress.take(report("c.py", attempt=2, worker="h.slot-0:c", started_at=102.5))
+    assert (progress.successor, progress.recovery_s, progress.rebalances) == ("h.slot-0:c", (1.5, 2.5), 0)
     assert progress.pids == {"h.slot-1:b": 8}
     progress.hear(assigned(1))
     assert progress.rebalances == 1

@@ -194,6 +194,16 @@ class KafkaTaskConsumer:
         # A rebalance is under way, or Kafka is away. The same watermark, or a higher one, goes with the next commit.
         return not commit.cancelled() and commit.exception() is None
 
+    async def position(self, partition: Partition) -> int | None:
+        if self._consumer is None:
+            return None
+        try:
+            async with asyncio.timeout(_COMMIT_TIMEOUT_S):
+                position: int = await self._consumer.position(TopicPartition(*partition))
+        except (KafkaError, IllegalStateError, TimeoutError):  # given up to another, or Kafka is away
+            return None
+        return position
+
     def lag(self, partition: Partition, offset: int) -> int:
         if self._consumer is None:
             return 0

@@ -21,7 +21,7 @@ from yadtq.clock import SystemClock
 from yadtq.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from yadtq.ports import ConsumedRecord
     from yadtq.settings import Settings
 
-__all__ = ["Tail", "read_recent"]
+__all__ = ["Tail", "read_from", "read_recent"]
 
 log = logging.getLogger("yadtq.broker")
 
@@ -207,6 +207,32 @@ async def read_recent(
     except (KafkaError, OSError) as error:
         raise BrokerUnavailable(f"topic {topic} could not be read: {error}") from error
     return found
+
+
+async def read_from(
+    settings: Settings, topic: str, starts: Mapping[int, int]
+) -> AsyncGenerator[Sequence[ConsumedRecord], None]:
+    """Batches of records of some partitions, each from its start up to the end as it is now.
+
+    starts: partition number to offset. Raises `BrokerUnavailable`.
+    """
+    ends: dict[TopicPartition, int] = {}
+    wanted = {TopicPartition(topic, number): offset for number, offset in starts.items()}
+
+    async def prepare(consumer: AIOKafkaConsumer) -> None:
+        ends.update(await consumer.end_offsets(list(wanted)))
+        _seek(consumer, wanted)
+        consumer.pause(*(consumer.assignment() - wanted.keys()))
+
+    consumer = await _connect(settings, topic, prepare)
+    try:
+        while behind := [each for each, end in ends.items() if await consumer.position(each) < end]:
+            for each, records in (await consumer.getmany(*behind, timeout_ms=200, max_records=_POLL_RECORDS)).items():
+                yield [record for record in records if record.offset < ends[each]]
+    except (KafkaError, OSError) as error:
+        raise BrokerUnavailable(f"topic {topic} could not be read: {error}") from error
+    finally:
+        await _stop(consumer)
 
 
 async def _connect(settings: Settings, topic: str, prepare: Callable[[AIOKafkaConsumer], Any]) -> AIOKafkaConsumer:

@@ -57,6 +57,10 @@ class PartitionTracker(Generic[T]):
         """Offsets from the watermark to the newest: what is delivered again, at most, after a crash."""
         return self.last_seen + 1 - self.watermark
 
+    def items(self) -> list[T]:
+        """What is in flight, by offset."""
+        return list(self._in_flight.values())
+
     def head(self) -> T | None:
         """The item that holds the watermark back."""
         return next(iter(self._in_flight.values())) if self._in_flight else None

@@ -87,11 +87,15 @@ class Progress:
         return [report for report in self.reports if report.attempt > 1]
 
     @property
-    def recovery_s(self) -> float | None:
-        """From the kill until all tasks that it interrupted were running again."""
+    def recovery_s(self) -> tuple[float, float] | None:
+        """From the kill until the first, and the last, of the tasks that it interrupted was running again.
+
+        The last may have had to wait for a free slot, behind the first.
+        """
         if self.kill is None or not self.interrupted:
             return None
-        return max(report.started_at for report in self.interrupted) - self.kill.at
+        starts = [report.started_at - self.kill.at for report in self.interrupted]
+        return min(starts), max(starts)
 
     @property
     def rebalances(self) -> int:

@@ -38,7 +38,8 @@ _CREW_S = 90.0
 _POLL_S = 0.05
 _RUN_S = 600.0
 _SUCCESSOR_S = 30.0
-_PARTITIONS_EACH = 2
+#: With several, what was interrupted in one waits behind the backlog of another: the intake is one queue.
+_PARTITIONS_EACH = 1
 
 
 @dataclass(frozen=True)

@@ -49,11 +49,11 @@ def _short(path: str) -> str:
 
 def _slowest(progress: Progress) -> Table:
     table = Table("module", title="Slowest modules", title_justify="left")
-    for title in ("lines", "functions", "complexity", "seconds"):
+    for title in ("lines", "functions", "complexity", "CPU seconds", "seconds"):
         table.add_column(title, justify="right")
-    for report in sorted(progress.reports, key=lambda report: -report.duration_s)[:_MOST]:
-        numbers = (report.lines, len(report.functions), report.complexity, f"{report.duration_s:.3f}")
-        table.add_row(_short(report.path), *map(str, numbers))
+    for report in sorted(progress.reports, key=lambda report: -report.cpu_s)[:_MOST]:
+        numbers = (report.lines, len(report.functions), report.complexity)
+        table.add_row(_short(report.path), *map(str, numbers), f"{report.cpu_s:.3f}", f"{report.duration_s:.3f}")
     return table
 
 
@@ -103,6 +103,9 @@ def _rows(progress: Progress) -> list[tuple[str, str]]:
     else:
         by = ", ".join(sorted({label(report.worker) for report in progress.interrupted}))
         rows.append(("interrupted tasks", f"{len(progress.interrupted)}, run again by {by}"))
-        rows.append(("recovery time", f"{recovery_s:.2f} s from the kill until all of them ran again"))
+        first_s, last_s = recovery_s
+        rows.append(
+            ("recovery time", f"{first_s:.2f} s from the kill until the first ran again, {last_s:.2f} s the last")
+        )
     rows.append(("rebalances seen by the others", str(progress.rebalances)))
     return rows

@@ -13,8 +13,9 @@ thousand tasks is one call (docs/decisions/0002-one-hash-slot-per-app.md).
 | yadtq:{app}:c:<client>   | pubsub | finished tasks that this client waits for                   |                  |
 
 Fields of a task, one letter each because a million tasks hold a million of them:
-s state (one letter, see states.py) · a attempt · n nonce · l lease end or retry due, ms on Redis's clock · w the
-worker that runs or has run it · k crashes · f failures · r result or error (JSON, or `@n`: in the key of its own) · c channels of waiters.
+s state (one letter, see states.py) · a attempt · n nonce · l lease end or retry due, ms on Redis's clock · w the worker
+that runs or has run it · k crashes · f failures · r result or error (JSON, or `@n`: in the key of its own) · c channels
+of waiters.
 """
 
 from __future__ import annotations

@@ -205,6 +205,10 @@ class MemoryConsumer:
         self._group.committed.update(offsets)
         return True
 
+    async def position(self, partition: Partition) -> int | None:
+        await asyncio.sleep(0)
+        return self._positions.get(partition)
+
     def lag(self, partition: Partition, offset: int) -> int:
         return max(0, self._broker._logs[partition].end - offset)
 

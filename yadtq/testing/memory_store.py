@@ -170,7 +170,7 @@ class MemoryStore:
 
     def _renew(self, worker: str, lease: Lease) -> bool:
         task = self._find(lease.task_id)
-        if (task is None or task.status is None) and lease.restorable:
+        if lease.restorable and self._lost(task):
             task = task or self._create(lease.task_id)
             task.status, task.attempt, task.nonce, task.worker = _RUNNING, lease.attempt, lease.nonce, worker
         if task is None or not task.held_by(lease.nonce):
@@ -178,6 +178,11 @@ class MemoryStore:
         task.due_ms = self._now() + self._lease_ms
         self._expire(task, self._settings.queued_ttl_s)
         return True
+
+    @staticmethod
+    def _lost(task: _Task | None) -> bool:
+        """Unknown, or registered again and not claimed since: a running attempt may write itself anew."""
+        return task is None or task.status is None or (task.status is _QUEUED and not task.attempt)
 
     async def release(self, leases: Sequence[Lease]) -> list[bool]:
         await self._reach()
@@ -201,8 +206,7 @@ class MemoryStore:
 
     def _finish(self, finish: Finish, news: dict[str, list[tuple[str, Snapshot]]]) -> bool:
         task = self._find(finish.task_id)
-        lost = task is None or task.status is None
-        if lost and finish.restorable:
+        if finish.restorable and self._lost(task):
             task = task or self._create(finish.task_id)
         elif task is None or not (task.held_by(finish.nonce) and task.attempt == finish.attempt):
             repeated = task is not None and (task.nonce, task.status) == (finish.nonce, finish.status)

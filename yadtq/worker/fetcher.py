@@ -201,6 +201,15 @@ class Fetcher:
                     tracker.committed = max(tracker.committed, offset)
         return done
 
+    def in_flight(self) -> list[Delivery]:
+        """Received and not finished, of all partitions."""
+        return [delivery for tracker in self.trackers.values() for delivery in tracker.items()]
+
+    async def positions(self) -> dict[Partition, int]:
+        """From where on nothing has been received, of each assigned partition."""
+        found = {partition: await self._consumer.position(partition) for partition in self._assigned}
+        return {partition: offset for partition, offset in found.items() if offset is not None}
+
     def lags(self) -> dict[str, int]:
         """Records not finished, by topic/partition."""
         return {

@@ -1,7 +1,7 @@
 """One worker process: builds the parts, starts them in order, and drains in the written order.
 
 Started:  store, producer, heartbeat, watchdog, parent, control, completer, executor, claimer, renewer, fetcher,
-          committer, truncator.
+          committer, truncator, rebuilder.
 Drained:  1. fetch nothing more   2. claim nothing more   3. let running tasks end, for `grace_s`   4. break off the rest
           and give their leases back   5. store all outcomes   6. last commit   7. leave   8. last heartbeat, disconnect.
 The group membership is kept to step 7: giving it up earlier would start a rebalance while tasks still run.
@@ -36,6 +36,7 @@ from yadtq.worker.fetcher import Fetcher
 from yadtq.worker.heartbeat import Heart
 from yadtq.worker.intake import Intake
 from yadtq.worker.parent import Parent
+from yadtq.worker.rebuilder import Rebuilder
 from yadtq.worker.renewer import Renewer
 from yadtq.worker.truncator import Truncator
 from yadtq.worker.watchdog import Watchdog
@@ -98,7 +99,8 @@ class Worker:
         )
         self._committer = Committer(self.fetcher, options.commit_interval_s)
         self._truncator = Truncator(self.fetcher, names.group, settings, options)
-        self._renewer = Renewer(self.id, self.store, self.executor, settings, clock, self._wake_parked)
+        self._rebuilder = Rebuilder(self.store, self.fetcher, settings)
+        self._renewer = Renewer(self.id, self.store, self.executor, settings, clock, self._data_lost)
         self._control = Subscription(
             self.store.redis, self.store.keys.control, self._hear, self._wake_parked, settings.redis_timeout_s
         )
@@ -127,6 +129,10 @@ class Worker:
         self.intake.wake_all()
         self.claimer.wake()
 
+    def _data_lost(self) -> None:
+        self._wake_parked()
+        self._rebuilder.wake()
+
     def _hear(self, message: bytes) -> None:
         """Of the control channel: `dead <worker>`."""
         if message.startswith(b"dead "):
@@ -151,6 +157,7 @@ class Worker:
             self.fetcher,
             self._committer,
             self._truncator,
+            self._rebuilder,
         ]
         try:
             await self.store.start()

@@ -13,7 +13,9 @@ for i, key in ipairs(KEYS) do
   local nonce, attempt, state, payload = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local task = redis.call('HMGET', key, 's', 'n', 'a', 'c', 'f')
   local held = task[1] == 'I' and task[2] == nonce and task[3] == attempt
-  if held or (not task[1] and ARGV[at + 6] == '1') then
+  -- Redis has lost the lease with all its data, and nobody has claimed the task since: see renew.lua.
+  local lost = not task[1] or (task[1] == 'Q' and not task[3])
+  if held or (lost and ARGV[at + 6] == '1') then
     if state == 'R' then
       redis.call('HSET', key, 's', 'R', 'a', attempt, 'n', nonce, 'r', payload, 'f', (task[5] or 0) + 1,
         'l', string.format('%d', now + ARGV[at + 5]))
