@@ -277,8 +277,10 @@ class Client:
         if queues <= self._provisioned:
             return
         async with self._provisioning:
-            await provision(self._settings, self._names, queues - self._provisioned, self._num_partitions)
-            self._provisioned |= queues
+            # Of many first submits that meet here, one has done it for all.
+            if missing := queues - self._provisioned:
+                await provision(self._settings, self._names, missing, self._num_partitions)
+                self._provisioned |= missing
 
     async def _send(self, submissions: Sequence[_Submission]) -> list[None]:
         await self._producer.append([submission.record for submission in submissions])

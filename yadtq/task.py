@@ -33,6 +33,8 @@ __all__ = ["BoundTask", "CallOptions", "Submitter", "Task"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_NAME_CHARS = 200  # of envelope.TaskName
+
 
 @dataclass(frozen=True, slots=True)
 class CallOptions:
@@ -65,11 +67,15 @@ class Task(Generic[P, R]):
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
     ) -> None:
-        if not callable(function):
+        if not inspect.isroutine(function):
             raise ConfigError(f"@app.task decorates a function, not {function!r}")
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ConfigError(f"task {function.__name__!r}: a task returns one result, it can't yield")
         update_wrapper(self, function)
         self.function = function
         self.name: str = name or function.__name__
+        if len(self.name) > _NAME_CHARS:
+            raise ConfigError(f"task {self.name[:30]!r}...: a name has {_NAME_CHARS} characters at most")
         self.queue = queue
         self.retry = retry or RetryPolicy()
         self.timeout = _checked_timeout(timeout, self.name)
@@ -86,6 +92,7 @@ class Task(Generic[P, R]):
         try:
             self._validate = _validator(signature, hints, skip_first=self.takes_context)
             self._result: TypeAdapter[R] = TypeAdapter(hints.get("return", Any))
+            self._may_be_none = _takes_none(self._result)
         except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation) as error:
             first_line = str(error).splitlines()[0]
             raise ConfigError(f"task {self.name!r}: {first_line}") from None
@@ -130,6 +137,8 @@ class Task(Generic[P, R]):
 
     def encode_result(self, value: Any) -> bytes:
         """JSON by the return annotation. Raises `Discard`: another attempt would return the same."""
+        if value is None and not self._may_be_none:  # pydantic lets it pass for any type
+            raise Discard(f"the result doesn't fit the return annotation of task {self.name!r}: it is None")
         try:
             # The serializer itself, not TypeAdapter.dump_json, whose Python part costs three times the serialising.
             return self._result.serializer.to_json(value, warnings="error")
@@ -163,6 +172,16 @@ def _checked_timeout(timeout: float | None, name: str) -> float | None:
     if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
         raise ConfigError(f"task {name!r}: timeout must be a positive number of seconds, not {timeout}")
     return timeout
+
+
+def _takes_none(result: TypeAdapter[Any]) -> bool:
+    try:
+        result.validate_python(None)
+    except ValidationError:
+        return False
+    except Exception:
+        return True  # a validator of the user's own that does not expect it here
+    return True
 
 
 def _takes_context(name: str, signature: inspect.Signature, hints: dict[str, Any]) -> bool:

@@ -35,21 +35,23 @@ async def submit_each(words: dict[str, Any]) -> dict[str, Any]:
 
 
 async def submit_many(words: dict[str, Any]) -> dict[str, Any]:
-    """One `submit_many` of all; on return every task is QUEUED in Redis and acknowledged by Kafka."""
+    """One `submit_many` of all, until every task is acknowledged by Kafka and visibly QUEUED."""
     calls = [(i,) for i in range(words["n"])]
     async with app.client() as client:
         await client.submit_many(noop, calls[:_WARM_UP])
         with _Timed(words) as timed:
             handles = await client.submit_many(noop, calls)
+            await handles[-1].status()  # returns when what is written behind is written
     return {**timed.result(words["n"]), "ids": [handle.id for handle in handles]}
 
 
 async def submit_gathered(words: dict[str, Any]) -> dict[str, Any]:
-    """`submit` for each, all of them in one `asyncio.gather`."""
+    """`submit` for each, all of them in one `asyncio.gather`, until every task is visibly QUEUED."""
     async with app.client() as client:
         await asyncio.gather(*(client.submit(noop, i) for i in range(_WARM_UP)))
         with _Timed(words) as timed:
             handles = await asyncio.gather(*(client.submit(noop, i) for i in range(words["n"])))
+            await handles[-1].status()
     return {**timed.result(words["n"]), "ids": [handle.id for handle in handles]}
 
 

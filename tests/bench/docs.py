@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
     page = _PAGE.read_text()
     if arguments.run.exists():
         found = json.loads(arguments.run.read_text())
-        page = _put(page, "run", f"{_about(found['about'])}\n\n{_own_table(found['measures'])}")
+        page = _put(page, "run", f"{_about(found['about'])}\n\n{_table(report.HEAD, own_rows(found['measures']))}")
     if arguments.peers.exists():
         found = json.loads(arguments.peers.read_text())
         page = _put(page, "peers", f"{_about(found['about'])}\n\n{_table(peer_head(), peer_rows(found['peers']))}")
@@ -56,10 +56,9 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _own_table(measures: list[dict[str, Any]]) -> str:
+def own_rows(measures: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     derived = ("median", "floor_median", "ratio")
-    kept = [Measure(**{k: v for k, v in measure.items() if k not in derived}) for measure in measures]
-    return _table(report.HEAD, [report.row(measure) for measure in kept])
+    return [report.row(Measure(**{k: v for k, v in measure.items() if k not in derived})) for measure in measures]
 
 
 #: column head, key in the peers' JSON

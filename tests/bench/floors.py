@@ -128,6 +128,17 @@ async def produce_many(words: dict[str, Any]) -> dict[str, Any]:
     return {"rate": words["n"] / wall}
 
 
+async def produce_gathered(words: dict[str, Any]) -> dict[str, Any]:
+    """`send_and_wait`, acks=all, all of them in one `asyncio.gather`."""
+    async with _producer(words) as (producer, topic):
+        for i in range(_WARM_UP):
+            await producer.send_and_wait(topic, _record(i))
+        wall = time.perf_counter()
+        await asyncio.gather(*(producer.send_and_wait(topic, _record(i)) for i in range(words["n"])))
+        wall = time.perf_counter() - wall
+    return {"rate": words["n"] / wall}
+
+
 async def round_trips(words: dict[str, Any]) -> dict[str, Any]:
     """A record to a bare consumer in another process, one result script there, its push back here. Nothing else.
 
@@ -187,4 +198,5 @@ async def _producer(words: dict[str, Any]) -> Any:
         yield producer, topic
 
 
-FUNCTIONS = {f"floor_{f.__name__}": f for f in (drain, produce_each, produce_many, round_trips)} | {"echo": echo}
+FUNCTIONS = {f"floor_{f.__name__}": f for f in (drain, produce_each, produce_many, produce_gathered, round_trips)}
+FUNCTIONS["echo"] = echo

@@ -60,7 +60,14 @@ class Worker:
         self._stamp = folder / f"stamp-{secrets.token_hex(4)}"
         self.log = folder / f"{self._stamp.name}.log"
         python = [sys.executable, *(["-m", "cProfile", "-o", str(profile)] if profile else [])]
-        words = [*("--concurrency", str(concurrency)), *("--kafka", stack.kafka), *("--redis", stack.redis)]
+        level = os.environ.get("BENCH_LOG", "WARNING")
+        words = [
+            *("--concurrency", str(concurrency)),
+            *("--kafka", stack.kafka),
+            *("--redis", stack.redis),
+            "--log-level",
+            level,
+        ]
         env = {**os.environ, "BENCH_APP": app, "BENCH_STAMP": str(self._stamp)}
         if gate is not None:
             env["BENCH_GATE"] = str(gate)

@@ -1,4 +1,4 @@
-"""Where the time goes: cProfile of the worker while it drains (A), and of the client while it submits (B1, B2)."""
+"""Where the time goes: cProfile of the worker as it drains (A), of the client as it submits (B1, B2) or waits (C)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.bench.stacks import Stack
 
-_CLIENTS = {"B1": ["submit_each"], "B2": ["submit_many", "submit_gathered"], "C": []}
+_CLIENTS = {"B1": ["submit_each"], "B2": ["submit_many", "submit_gathered"], "C": ["round_trips"]}
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -25,11 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
             if scenario == "A":
                 _worker(stack, folder, arguments.n, arguments.count)
             for what in _CLIENTS.get(scenario, []):
-                n = arguments.n if scenario == "B2" else arguments.n // 5
-                path = folder / f"{what}.prof"
-                took = child(stack, what, new_app(), n=n, profile=str(path))
-                print(f"\n# {scenario} {what}, {n:,} tasks: {took['rate']:,.0f}/s under the profiler")
-                print(profiling.top(path, arguments.count, n), flush=True)
+                _client(stack, folder, what, arguments.n if scenario == "B2" else arguments.n // 5, arguments.count)
     return 0
 
 
@@ -40,4 +36,12 @@ def _worker(stack: Stack, folder: Path, n: int, count: int) -> None:
         (start,) = first_tasks(up)
         wall = Finals(store, app, ids).wait(300) - start
     print(f"\n# A worker, {n:,} no-ops: {n / wall:,.0f}/s under the profiler; start and imports are in the profile")
+    print(profiling.top(path, count, n), flush=True)
+
+
+def _client(stack: Stack, folder: Path, what: str, n: int, count: int) -> None:
+    app, path = new_app(), folder / f"{what}.prof"
+    with workers(stack, app, folder, count=int(what == "round_trips")):
+        child(stack, what, app, n=n, profile=str(path))
+    print(f"\n# client, {what}, {n:,} tasks")
     print(profiling.top(path, count, n), flush=True)

@@ -73,4 +73,9 @@ def show(measures: Sequence[Measure], about: dict[str, str]) -> None:
 
 
 def write_json(path: Path, measures: Sequence[Measure], about: dict[str, str]) -> None:
-    path.write_text(json.dumps({"about": about, "measures": [m.as_dict() for m in measures]}, indent=1) + "\n")
+    """Into the file, where these replace what it has of the same name: scenarios may be taken one after the other."""
+    found = json.loads(path.read_text()) if path.exists() else {"about": {}, "measures": []}
+    new = {measure.key: measure.as_dict() for measure in measures}
+    kept = [old for old in found["measures"] if f"{old['stack']}/{old['scenario']}/{old['what']}" not in new]
+    merged = sorted([*kept, *new.values()], key=lambda measure: (measure["stack"], measure["scenario"]))
+    path.write_text(json.dumps({"about": {**found["about"], **about}, "measures": merged}, indent=1) + "\n")

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import redis
+from redis import Redis
 
 from tests.bench.machine import cpu_s
+from tests.support import kafka_jars
 from tests.support import stacks as test_stacks
 from tests.support.kafka_server import KafkaServer
 from tests.support.redis_server import RedisServer
@@ -32,9 +33,9 @@ class Stack:
     redis_pid: int
     about: str
 
-    def store(self) -> redis.Redis:
+    def store(self) -> Redis:
         """A blocking connection for the runner itself."""
-        return redis.Redis.from_url(self.redis)
+        return Redis.from_url(self.redis)
 
     def servers_cpu_s(self) -> tuple[float, float]:
         """CPU time of Kafka and of Redis."""
@@ -75,7 +76,7 @@ def _apache() -> Iterator[Stack]:
             store.start_blocking(aof=False)
             assert kafka.pid is not None
             assert store.pid is not None
-            version = test_stacks.kafka_jars.available().reason
+            version = kafka_jars.available().reason
             about = f"{version}, one KRaft node on disk; {_server(store.url)}, no persistence"
             yield Stack("kafka", kafka.address, store.url, kafka.pid, store.pid, about)
         finally:
@@ -84,7 +85,7 @@ def _apache() -> Iterator[Stack]:
 
 
 def _server(url: str) -> str:
-    with redis.Redis.from_url(url) as client:
+    with Redis.from_url(url) as client:
         info = client.info("server")
     name = info.get("server_name", "redis").capitalize()
     return f"{name} {info.get('valkey_version', info['redis_version'])}"

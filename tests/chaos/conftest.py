@@ -17,10 +17,18 @@ if TYPE_CHECKING:
     MakeWorld = Callable[..., Awaitable[World]]
 
 
+def _stack(request: pytest.FixtureRequest) -> stacks.StackName:
+    """What `--stack` says; else Apache Kafka for the tests that are marked `kafka`, as the others start faster."""
+    option = request.config.getoption("--stack")
+    if option or not stacks.available("embedded"):
+        return stacks.choose(option)
+    return "kafka" if request.node.get_closest_marker("kafka") else "embedded"
+
+
 @pytest.fixture
 async def make_world(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MakeWorld]:
-    """`await make_world(stack=..., settings=..., ...)`; the stack is that of the session unless given."""
-    chosen = stacks.choose(request.config.getoption("--stack"))
+    """`await make_world(settings=..., ...)`, on the stack of this test unless it is given."""
+    chosen = _stack(request)
     async with AsyncExitStack() as cleanup:
 
         async def make(*, stack: stacks.StackName = chosen, **options: Any) -> World:

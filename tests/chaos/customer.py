@@ -196,6 +196,5 @@ class Customer:
             f"answer: {task_id} ({self.jobs[task_id].task}) should be {str(self.jobs[task_id].expected)[:40]}, "
             f"is {str(answer)[:120]!r}"
             for task_id, answer in self.answers.items()
-            if answer != self.jobs[task_id].expected
-            and not (isinstance(answer, ResultLost) and lost(task_id))
+            if answer != self.jobs[task_id].expected and not (isinstance(answer, ResultLost) and lost(task_id))
         ]

@@ -40,7 +40,7 @@ class Fault(ABC):
     @abstractmethod
     async def inject(self, world: World) -> None: ...
 
-    async def heal(self, world: World) -> None:
+    async def heal(self, world: World) -> None:  # noqa: B027 - nothing to do, unless it lasts
         """Nothing to do, unless it lasts."""
 
     def describe(self) -> str:
@@ -55,6 +55,11 @@ class Blow(Fault):
 
 def _touch(world: World, kind: str, since: float, workers: frozenset[str] | None = None) -> None:
     world.touches.append(Touch(kind, since, world.pace.now(), workers))
+
+
+def _since(world: World) -> float:
+    """From when on a worker's end may cost it what it had finished: while Redis is away, outcomes lie in its memory."""
+    return min(world.pace.now(), *world.redis_away.values(), float("inf"))
 
 
 def _kill(ref: WorkerRef, number: signal.Signals) -> None:
@@ -79,7 +84,7 @@ class KillWorker(Blow):
         if not workers:
             return
         self.victim = workers[self.which % len(workers)]
-        since = world.pace.now()
+        since = _since(world)
         _kill(self.victim, signal.SIGKILL)
         await eventually(
             lambda: self.victim not in self.fleet.workers(), timeout=10, what=f"the death of {self.victim.id}"
@@ -88,8 +93,10 @@ class KillWorker(Blow):
 
     async def heal(self, world: World) -> None:
         await eventually(
-            lambda: len(self.fleet.workers()) >= self.fleet.size
-            and self.fleet.count("ready") + self.fleet.count("died") >= self.fleet.spawned(),
+            lambda: (
+                len(self.fleet.workers()) >= self.fleet.size
+                and self.fleet.count("ready") + self.fleet.count("died") >= self.fleet.spawned()
+            ),
             timeout=RECOVERS_S,
             interval=0.05,
             what=f"the successor in {self.fleet.name}",
@@ -109,6 +116,7 @@ class FreezeWorker(Fault):
     lasts_s: float
     victim: WorkerRef | None = None
     since: float = 0.0
+    finished_since: float = 0.0
 
     async def inject(self, world: World) -> None:
         workers = self.fleet.workers()
@@ -116,13 +124,14 @@ class FreezeWorker(Fault):
             return
         self.victim = workers[self.which % len(workers)]
         self.since = world.pace.now()
+        self.finished_since = _since(world)
         _kill(self.victim, signal.SIGSTOP)
 
     async def heal(self, world: World) -> None:
         if self.victim is not None:
             _kill(self.victim, signal.SIGCONT)
             if world.pace.now() - self.since > world.lease_s / 2:
-                _touch(world, self.kind, self.since, frozenset({self.victim.id}))
+                _touch(world, self.kind, self.finished_since, frozenset({self.victim.id}))
 
     def describe(self) -> str:
         return f"{self.kind} {self.victim.id if self.victim else ''} {self.lasts_s:.1f} s"
@@ -226,7 +235,7 @@ class Storm(Fault):
             await self._task
         for name, worker in world.workers.items():
             if name.startswith("passer-by"):
-                await worker.ended()
+                assert await worker.ended() == 0, worker.text()[-2000:]
 
 
 # Servers
@@ -246,6 +255,8 @@ class RestartServer(Fault):
 
     async def inject(self, world: World) -> None:
         self.since = world.pace.now()
+        if self.way == "redis":
+            world.redis_away[self.kind] = self.since
         await getattr(world.servers, self.way).kill()
 
     async def heal(self, world: World) -> None:
@@ -267,6 +278,8 @@ class FreezeServer(Fault):
 
     async def inject(self, world: World) -> None:
         self.since = world.pace.now()
+        if self.way == "redis":
+            world.redis_away[self.kind] = self.since
         await getattr(world.servers, self.way).freeze()
 
     async def heal(self, world: World) -> None:
@@ -275,7 +288,8 @@ class FreezeServer(Fault):
 
 
 def _outage(fault: RestartServer | FreezeServer, world: World) -> None:
-    """While Redis was away leases could not be renewed: of a long outage, whoever asks first afterwards has the task."""
+    """While Redis was away leases could not be renewed: after a long outage, whoever asks first has the task."""
+    world.redis_away.pop(fault.kind, None)
     if fault.way == "redis" and world.pace.now() - fault.since > world.lease_s / 2:
         _touch(world, fault.kind, fault.since)
 
@@ -324,6 +338,8 @@ class Cut(Fault):
 
     async def inject(self, world: World) -> None:
         self.since = world.pace.now()
+        if self.way == "redis":
+            world.redis_away[self.kind] = self.since
         self._break(self._proxy(world))
 
     def _proxy(self, world: World) -> Proxy:
@@ -354,13 +370,42 @@ class Cut(Fault):
 
     async def heal(self, world: World) -> None:
         self._proxy(world).heal()
-        if self.way == "redis" and self.party in world.fleets and self.how not in ("delay", "drop", "half-close"):
-            if world.pace.now() - self.since > world.lease_s / 2:
-                # Everything that ran in this fleet, also in workers that were replaced meanwhile.
-                _touch(world, self.kind, self.since)
+        world.redis_away.pop(self.kind, None)
+        leases = self.way == "redis" and self.party in world.fleets and self.how not in ("delay", "drop", "half-close")
+        if leases and world.pace.now() - self.since > world.lease_s / 2:
+            # Everything that ran in this fleet, also in workers that were replaced meanwhile.
+            _touch(world, self.kind, self.since)
 
     def describe(self) -> str:
         return f"{self.kind} of {self.party} {self.lasts_s:.1f} s"
+
+
+@dataclass
+class During(Fault):
+    """One fault in the middle of another."""
+
+    outer: Fault
+    inner: Fault
+
+    @property
+    def kind(self) -> str:  # type: ignore[override]
+        return f"{self.inner.kind} during {self.outer.kind}"
+
+    @property
+    def lasts_s(self) -> float:  # type: ignore[override]
+        return self.outer.lasts_s
+
+    async def inject(self, world: World) -> None:
+        await self.outer.inject(world)
+        await world.pace.pause(min(0.5, self.outer.lasts_s / 3))
+        await self.inner.inject(world)
+
+    async def heal(self, world: World) -> None:
+        await self.outer.heal(world)
+        await self.inner.heal(world)
+
+    def describe(self) -> str:
+        return f"{self.inner.describe()} during {self.outer.describe()}"
 
 
 # The broker's own mistakes, by the devbroker's control channel

@@ -103,6 +103,12 @@ class Logged:
     def kill_all(self) -> None:
         self.signal(signal.SIGKILL)
 
+    async def drain(self, timeout: float = END_S) -> int:
+        """Ask it to end in order; returns its exit status."""
+        self.signal(signal.SIGCONT)
+        self.signal(signal.SIGTERM)
+        return await self.ended(timeout)
+
     async def ended(self, timeout: float = END_S) -> int:
         assert self._process is not None, "not launched"
         async with asyncio.timeout(timeout):
@@ -129,11 +135,6 @@ class Worker(Logged):
     def ref(self) -> WorkerRef | None:
         match = re.search(r"worker (\S+) runs, queues", self.text())
         return WorkerRef(match[1], self.pid) if match else None
-
-    async def drain(self, timeout: float = END_S) -> int:
-        self.signal(signal.SIGCONT)
-        self.signal(signal.SIGTERM)
-        return await self.ended(timeout)
 
     async def kill(self) -> None:
         self.signal(signal.SIGKILL)
@@ -191,12 +192,10 @@ class Fleet(Logged):
         return self.count("spawned")
 
     async def drain(self, timeout: float = END_S) -> int:
-        self.signal(signal.SIGCONT)
         for worker in self.workers():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(worker.pid, signal.SIGCONT)
-        self.signal(signal.SIGTERM)
-        return await self.ended(timeout)
+        return await super().drain(timeout)
 
     def kill_all(self) -> None:
         """The workers first: without their supervisor they would only drain."""

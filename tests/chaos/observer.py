@@ -86,11 +86,9 @@ class StateWatch:
 
     async def keys_without_end(self) -> list[str]:
         """Keys that would stay for ever, but for the two that shall."""
-        found = []
-        async for key in self._redis.scan_iter(match="yadtq:*", count=1000):
-            if await self._redis.ttl(key) == -1 and key not in (self._keys.dead, self._keys.incarnation):
-                found.append(key)
-        return found
+        shall = (self._keys.dead, self._keys.incarnation)
+        keys = self._redis.scan_iter(match="yadtq:*", count=1000)
+        return [key async for key in keys if key not in shall and await self._redis.ttl(key) == -1]
 
     async def used_memory(self) -> int:
         return int((await self._redis.info("memory"))["used_memory"])
@@ -155,9 +153,9 @@ class LogWatch:
         deadline = time.monotonic() + KAFKA_S
         while missing and time.monotonic() < deadline:
             for message in self._reader.consume(1000, timeout=0.05):
-                if message.error() is None:
-                    partition, offset = message.partition(), message.offset()
-                    self.records.append(Record(partition, offset, json.loads(message.value())["id"]))
+                partition, offset, value = message.partition(), message.offset(), message.value()
+                if message.error() is None and partition is not None and offset is not None and value is not None:
+                    self.records.append(Record(partition, offset, json.loads(value)["id"]))
                     self._next[partition] = offset + 1
                     if offset + 1 >= missing.get(partition, 0):
                         missing.pop(partition, None)

@@ -22,9 +22,10 @@ from yadtq.embedded import EmbeddedStack
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from yadtq_devbroker.control import BrokerControl
+
     from tests.support.stacks import StackName
     from yadtq.embedded.server import ServerProcess
-    from yadtq_devbroker.control import BrokerControl
 
 PARTIES = ("a", "b", "client")
 EMBEDDED_BROKERS = 2

@@ -8,7 +8,6 @@ import pytest
 
 from tests.chaos.customer import Mix
 from tests.chaos.faults import BrokerDrops, BrokerErrors, MoveCoordinator, MoveLeaders
-from tests.support.poll import eventually
 
 if TYPE_CHECKING:
     from tests.chaos.conftest import MakeWorld
@@ -27,7 +26,7 @@ async def undergo(world: World, faults: list[Fault]) -> None:
     customer = await world.customer()
     await world.watched()
     customer.start_load(Mix(), per_second=40)
-    await eventually(lambda: len(world.states.final) > 50, what="some work")
+    await world.working(50)
     for fault in faults:
         await fault.inject(world)
         await world.probe(customer)

@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.slow
+@pytest.mark.kafka
 async def test_a_restart(world: World) -> None:
     assert await outage(world, RestartServer("kafka", lasts_s=1.0)) < BACK_S
     assert world.repeated() == {}
 
 
 @pytest.mark.slow
+@pytest.mark.kafka
 @pytest.mark.timeout(150)
 async def test_a_freeze_longer_than_every_timeout(world: World) -> None:
     assert await outage(world, FreezeServer("kafka", lasts_s=12.0)) < BACK_S

@@ -8,7 +8,6 @@ import pytest
 
 from tests.chaos.customer import Mix
 from tests.chaos.faults import KillWorker
-from tests.support.poll import eventually
 
 if TYPE_CHECKING:
     from tests.chaos.world import World
@@ -47,12 +46,9 @@ async def test_kills_one_after_another_under_load_lose_nothing(world: World) -> 
     await world.watched()
     customer.start_load(Mix(), per_second=60)
     for which in (0, 1, 2, 0, 1):
-        before = len(world.states.final)
-        await eventually(lambda before=before: len(world.states.final) > before + 50, what="some work")
+        await world.working(50)
         fault = KillWorker(fleet, which)
         await fault.inject(world)
         await fault.heal(world)
     await world.settled()
     assert await world.verdict() == []
-
-

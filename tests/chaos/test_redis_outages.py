@@ -8,7 +8,6 @@ import pytest
 
 from tests.chaos.customer import Mix
 from tests.chaos.faults import EmptyRedis, FreezeServer, RestartServer
-from tests.support.poll import eventually
 
 if TYPE_CHECKING:
     from tests.chaos.faults import Fault
@@ -24,7 +23,7 @@ async def outage(world: World, fault: Fault, *, per_second: float = 40) -> float
     customer = await world.customer()
     await world.watched()
     customer.start_load(Mix(), per_second)
-    await eventually(lambda: len(world.states.final) > 50, what="some work")
+    await world.working(50)
     before = world.spawned()
     await fault.inject(world)
     await world.pace.pause(fault.lasts_s)

@@ -1,11 +1,11 @@
 """One chaos run: servers with a proxy for every party, fleets of workers, customers, and those who look on.
 
-    async with World(folder, "kafka") as world:
-        fleet = await world.fleet("a")
-        customer = await world.customer()
-        jobs = await customer.submit(QUICK, 100)
-        await world.settled()
-        assert await world.verdict() == []
+async with World(folder, "kafka") as world:
+    fleet = await world.fleet("a")
+    customer = await world.customer()
+    jobs = await customer.submit(QUICK, 100)
+    await world.settled()
+    assert await world.verdict() == []
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from contextlib import AsyncExitStack
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tests.chaos.app import make_app
@@ -30,6 +30,7 @@ from yadtq.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from tests.chaos.customer import Job
     from tests.chaos.fleet import WorkerRef
@@ -79,6 +80,8 @@ class World:
         #: What the faults have touched, and moments at which Redis lost its data: from faults to the oracle.
         self.touches: list[Touch] = []
         self.losses: list[float] = []
+        #: Since when Redis can't be reached, by the kind of the fault.
+        self.redis_away: dict[str, float] = {}
         self._cleanup = AsyncExitStack()
 
     @property
@@ -109,8 +112,9 @@ class World:
             if party.running:
                 party.kill_all()
                 await party.ended()
-        for fleet in self.fleets.values():
-            await eventually(lambda fleet=fleet: not fleet.leftovers(), timeout=20, what=f"the end of {fleet.name}")
+        await eventually(
+            lambda: not any(fleet.leftovers() for fleet in self.fleets.values()), timeout=20, what="the end of workers"
+        )
 
     # Parties
 
@@ -137,9 +141,7 @@ class World:
     async def customer(self, name: str = "t") -> Customer:
         settings = {name.removeprefix("YADTQ_").lower(): value for name, value in self.settings.items()}
         own = {key: value for key, value in settings.items() if not key.startswith(("worker_", "supervisor_"))}
-        app = make_app(
-            self.app, kafka=self.servers.kafka_for("client"), redis=self.servers.redis_for("client"), **own
-        )
+        app = make_app(self.app, kafka=self.servers.kafka_for("client"), redis=self.servers.redis_for("client"), **own)
         customer = Customer(name, app, self.submits, self.pace, seed=self.seed)
         await self._cleanup.enter_async_context(customer)
         self.customers.append(customer)
@@ -196,6 +198,11 @@ class World:
             return runs >= set(task_ids)
 
         await eventually(begun, timeout=timeout, what=f"attempt {attempt} of {len(task_ids)} tasks")
+
+    async def working(self, count: int, timeout: float = 30) -> None:
+        """So many more tasks have ended since this call."""
+        before = len(self.states.final)
+        await eventually(lambda: len(self.states.final) >= before + count, timeout=timeout, what=f"{count} more tasks")
 
     async def final(self, jobs: Sequence[Job], timeout: float = 30) -> None:
         """All are final in Redis."""
@@ -258,9 +265,19 @@ class World:
         await self.states.look_at(self.task_ids())
         await sample_commits(self.states, self.log, self.task_ids())
         left = [name for fleet in self.fleets.values() for name in fleet.leftovers()]
-        jobs = {task_id: job for customer in self.customers for task_id, job in customer.jobs.items()}
         logs = [party.text() for party in (*self.fleets.values(), *self.workers.values())]
-        evidence = Evidence(
+        evidence = replace(
+            self.evidence(),
+            after=Census(processes=left, keys=await self.states.keys_without_end()),
+            log_lines=[line for text in logs for line in text.splitlines()],
+        )
+        wrong = [line for customer in self.customers for line in customer.wrong_answers(lost=evidence.may_be_lost)]
+        return judge(evidence, within_s=within_s) + wrong
+
+    def evidence(self) -> Evidence:
+        """What was written down so far."""
+        jobs = {task_id: job for customer in self.customers for task_id, job in customer.jobs.items()}
+        return Evidence(
             acknowledged=self.submits.acknowledged(),
             executions=self.ledger.executions(),
             observations=self.states.observations,
@@ -269,8 +286,4 @@ class World:
             losses=self.losses,
             retries={task_id: job.retries for task_id, job in jobs.items()},
             answered={task_id for customer in self.customers for task_id in customer.answers},
-            after=Census(processes=left, keys=await self.states.keys_without_end()),
-            log_lines=[line for text in logs for line in text.splitlines()],
         )
-        wrong = [line for customer in self.customers for line in customer.wrong_answers(lost=evidence.may_be_lost)]
-        return judge(evidence, within_s=within_s) + wrong

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.apps import all_committed, make_app, running, running_worker
-from tests.support.poll import eventually
+from tests.support.poll import consistently, eventually
 from yadtq import TaskContext
 from yadtq.settings import WorkerSettings
 from yadtq.states import TaskStatus as S
@@ -124,6 +124,34 @@ async def test_a_drain_in_the_middle_of_everything_leaves_no_lease_behind(stack:
             async for _ in client.as_completed(handles, timeout=30):
                 pass
     assert set(ran.values()) == {1}, "a deploy runs nothing twice (G3)"
+
+
+async def test_a_claim_on_its_way_is_waited_for(stack: Servers, app_name: str) -> None:
+    app = make_app(stack, app_name)
+    granted, answer = asyncio.Event(), asyncio.Event()
+
+    @app.task
+    async def work() -> str:
+        return "done"
+
+    async with app.client():
+        async with running(app) as worker:
+            claim = worker.store.claim
+
+            async def slow_claim(*args: Any) -> Any:
+                replies = await claim(*args)
+                granted.set()
+                await answer.wait()
+                return replies
+
+            worker.store.claim = slow_claim  # type: ignore[method-assign]
+            handle = await work.submit()
+            await granted.wait()
+            worker.drain()
+            # Time enough to overlook it: nothing runs as yet.
+            await consistently(lambda: worker.heart.phase in ("running", "draining"), during=0.5)
+            answer.set()
+        assert await handle.status() is S.SUCCESS, "a lease was left behind, for nobody to use"
 
 
 async def test_a_task_that_refuses_to_end_does_not_keep_its_worker(

@@ -127,7 +127,8 @@ async def test_a_task_that_can_not_be_ended_does_not_keep_the_process(
         await client.submit_many(task, [arguments])
         await eventually(lambda: ledger.entries())
         worker.send(signal.SIGTERM)
-        await worker.ended(timeout=25)
+        assert await worker.ended(timeout=25) == 0
+        assert "cut off" in worker.log()
 
 
 async def test_signals_drain_and_then_break_off(

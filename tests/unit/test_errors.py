@@ -11,7 +11,11 @@ import pytest
 from yadtq import errors
 from yadtq.errors import TaskFailed, YadtqError
 
-CLASSES = {name: value for name, value in vars(errors).items() if inspect.isclass(value) and value.__module__ == errors.__name__}
+CLASSES = {
+    name: value
+    for name, value in vars(errors).items()
+    if inspect.isclass(value) and value.__module__ == errors.__name__
+}
 EXAMPLES: dict[str, YadtqError] = {
     "UnknownTask": errors.UnknownTask("ad", ["addition", "sleep"]),
     "InvalidArguments": errors.InvalidArguments("addition", "missing y"),

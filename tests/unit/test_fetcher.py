@@ -12,6 +12,7 @@ import pytest
 from tests.support.apps import make_record, make_value
 from tests.support.poll import eventually
 from yadtq import Yadtq
+from yadtq.broker.flow import LEAST_SHARE
 from yadtq.errors import BrokerUnavailable
 from yadtq.settings import WorkerSettings
 from yadtq.testing import ManualClock
@@ -232,7 +233,16 @@ async def test_a_reset_below_what_is_committed_starts_anew(bench: Bench) -> None
 
 
 @pytest.mark.parametrize(
-    "value", [None, b"", b"\xff\x00", b"[]", b'{"v": 1}', b'{"v": 2, "id": "a", "task": "work"}', b'{"v":1,"id":"a b","task":"t"}']
+    "value",
+    [
+        None,
+        b"",
+        b"\xff\x00",
+        b"[]",
+        b'{"v": 1}',
+        b'{"v": 2, "id": "a", "task": "work"}',
+        b'{"v":1,"id":"a b","task":"t"}',
+    ],
 )
 async def test_an_undecodable_record_is_a_dead_letter_before_its_offset_is_done(
     bench: Bench, value: bytes | None
@@ -252,7 +262,12 @@ async def test_an_undecodable_record_is_a_dead_letter_before_its_offset_is_done(
     assert headers["trace"] == b"1"
     assert headers["yadtq-reason"] == b"undecodable"
     assert headers["yadtq-detail"]
-    assert (headers["yadtq-topic"], headers["yadtq-partition"], headers["yadtq-offset"], headers["yadtq-timestamp"]) == (
+    assert (
+        headers["yadtq-topic"],
+        headers["yadtq-partition"],
+        headers["yadtq-offset"],
+        headers["yadtq-timestamp"],
+    ) == (
         TOPIC.encode(),
         b"0",
         b"0",
@@ -319,17 +334,16 @@ class TestStragglers:
 
 
 class TestBounds:
-    async def test_nothing_is_fetched_into_a_full_window(self) -> None:
+    async def test_a_partition_with_its_share_is_not_asked_until_some_of_it_is_finished(self) -> None:
+        half = LEAST_SHARE // 2
         async with bench_with(window=10) as bench:
-            bench.consumer.give(*records(*range(10)))
-            deliveries = await bench.taken(10)
-            await asyncio.sleep(0)
-            before = len(bench.consumer.polls)
-            bench.consumer.give(*records(10))
-            await eventually(lambda: not bench.producer.calls)
+            bench.consumer.give(*records(*range(half + 1)))
+            deliveries = await bench.taken(half)
+            await eventually(lambda: bench.consumer.polls[-1][0] == {P1})
+            assert all(most <= half for _, most in bench.consumer.polls)
             deliveries[3].done()
-            assert ids(await bench.taken(1)) == ["0-10"]
-            assert bench.consumer.polls[before][1] == 1, "exactly the room that there is"
+            bench.fetcher.wake()
+            assert ids(await bench.taken(1)) == [f"0-{half}"]
 
     async def test_a_partition_without_room_is_left_out_and_the_others_go_on(self) -> None:
         async with bench_with(span=10, window=100) as bench:
@@ -342,4 +356,4 @@ class TestBounds:
 async def test_lag_is_counted_from_the_watermark(bench: Bench) -> None:
     bench.consumer.give(*records(5, 6))
     await bench.taken(2)
-    assert bench.fetcher.lags() == {f"{TOPIC}/0": 95}
+    assert bench.fetcher.lags() == {f"{TOPIC}/0": 95, f"{TOPIC}/1": 0}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yadtq.broker.flow import Allowance, allowance
+from yadtq.broker.flow import LEAST_SHARE, Allowance, allowance
 from yadtq.broker.tracker import PartitionTracker
 from yadtq.ports import Partition
 
@@ -24,14 +23,12 @@ def tracker(*, span: int, in_flight: int) -> PartitionTracker[int]:
     return made
 
 
-states = st.integers(0, 40).flatmap(
-    lambda span: st.tuples(st.just(span), st.integers(1, span) if span else st.just(0))
-)
+states = st.integers(0, 40).flatmap(lambda span: st.tuples(st.just(span), st.integers(1, span) if span else st.just(0)))
 
 
 @given(
-    shapes=st.lists(states, max_size=4),
-    window=st.integers(10, 60),
+    shapes=st.lists(states, min_size=1, max_size=4),
+    window=st.integers(10, 400),
     span=st.integers(10, 40),
     most=st.integers(1, 50),
     data=st.data(),
@@ -40,41 +37,54 @@ def test_whatever_kafka_returns_no_bound_is_broken(
     shapes: list[tuple[int, int]], window: int, span: int, most: int, data: st.DataObject
 ) -> None:
     trackers = {("t", n): tracker(span=s, in_flight=f) for n, (s, f) in enumerate(shapes)}
-    before = sum(each.in_flight for each in trackers.values())
-    room = allowance(trackers, window=window, span=span, most=most)
-    assert 0 <= room.max_records <= most
+    assigned = [*trackers, ("t", 9)]
+    share = max(window // len(assigned), LEAST_SHARE)
+    room = allowance(assigned, trackers, window=window, span=span, most=most)
+    assert 0 < room.max_records <= most, "a partition without any record always has room"
     assert set(room.stalled) == {place for place, each in trackers.items() if each.span >= span}
-    if room.max_records == 0:
-        assert before >= window or room.stalled == list(trackers)
-        return
-    if room.partitions is not None:
-        assert set(room.partitions) == trackers.keys() - set(room.stalled)
-        assert room.partitions, "an empty list means all partitions to aiokafka"
-    # The worst that may come: all records from one partition, or from one that has had none so far.
-    choices: list[Partition] = list(room.partitions or trackers) + [("t", 9)]
-    place = data.draw(st.sampled_from(choices))
+    asked = assigned if room.partitions is None else room.partitions
+    assert asked, "an empty list means all partitions to aiokafka"
+    assert not set(asked) & set(room.stalled)
+    for place in set(assigned) - set(asked) - set(room.stalled):
+        assert trackers[place].in_flight >= share // 2, "whoever is left out has had its half"
+    # The worst that may come: all records from one partition.
+    place = data.draw(st.sampled_from(asked))
     got = trackers.get(place, PartitionTracker(0))
     for offset in range(got.last_seen + 1, got.last_seen + 1 + room.max_records):
         got.receive(offset, offset)
     assert got.span <= span
-    assert before + room.max_records <= window
+    assert got.in_flight <= share
 
 
-def test_all_partitions_are_asked_at_once_while_none_is_stalled() -> None:
+def test_all_partitions_are_asked_at_once_while_none_is_left_out() -> None:
     trackers = {A: tracker(span=3, in_flight=3), B: tracker(span=0, in_flight=0)}
-    assert allowance(trackers, window=100, span=10, most=50) == Allowance(7, None, [])
+    assert allowance([A, B], trackers, window=1000, span=10, most=50) == Allowance(7, None, [])
 
 
-def test_without_any_tracker_the_window_is_the_bound() -> None:
-    assert allowance({}, window=30, span=100, most=50) == Allowance(30, None, [])
+def test_half_a_share_at_once_of_partitions_that_have_none_yet() -> None:
+    assert allowance([A], {}, window=200, span=1000, most=500) == Allowance(100, None, [])
+    assert allowance([A, B], {}, window=200, span=1000, most=500) == Allowance(50, None, [])
+
+
+def test_many_partitions_make_the_window_grow_rather_than_the_polls_tiny() -> None:
+    many: list[Partition] = [("t", n) for n in range(128)]
+    assert allowance(many, {}, window=200, span=1000, most=500) == Allowance(LEAST_SHARE // 2, None, [])
 
 
 def test_a_stalled_partition_is_left_out_and_named() -> None:
     trackers = {A: tracker(span=10, in_flight=1), B: tracker(span=4, in_flight=4), C: tracker(span=0, in_flight=0)}
-    assert allowance(trackers, window=100, span=10, most=50) == Allowance(6, [B, C], [A])
+    assert allowance([A, B, C], trackers, window=1000, span=10, most=50) == Allowance(6, [B, C], [A])
 
 
-@pytest.mark.parametrize("in_flight", [10, 12])
-def test_a_full_window_fetches_nothing_and_still_names_the_stalled(in_flight: int) -> None:
-    trackers = {A: tracker(span=12, in_flight=in_flight)}
-    assert allowance(trackers, window=10, span=11, most=50) == Allowance(0, None, [A])
+def test_a_full_partition_does_not_keep_another_from_being_read() -> None:
+    trackers = {A: tracker(span=60, in_flight=55), B: tracker(span=0, in_flight=0)}
+    assert allowance([A, B], trackers, window=200, span=100, most=500) == Allowance(50, [B], [])
+
+
+def test_when_all_are_full_nothing_is_fetched_and_the_stalled_are_still_named() -> None:
+    trackers = {A: tracker(span=60, in_flight=55), B: tracker(span=100, in_flight=1)}
+    assert allowance([A, B], trackers, window=200, span=100, most=500) == Allowance(0, None, [B])
+
+
+def test_without_any_partition_nothing_is_fetched() -> None:
+    assert allowance([], {}, window=200, span=100, most=500) == Allowance(0, None, [])

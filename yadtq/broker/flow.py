@@ -1,7 +1,8 @@
 """How much may be fetched now, and from where: a pure decision.
 
 Two bounds (G5). The window bounds memory: records received and not finished, those that wait for a retry included. The
-span bounds repetition: how far a partition may run ahead of its watermark.
+span bounds repetition: how far a partition may run ahead of its watermark. Every partition has its share of the window, so
+that one with a long backlog can't fill it and keep the others from being read at all.
 """
 
 from __future__ import annotations
@@ -9,37 +10,53 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from yadtq.broker.tracker import PartitionTracker
     from yadtq.ports import Partition
 
-__all__ = ["Allowance", "allowance"]
+__all__ = ["LEAST_SHARE", "Allowance", "allowance"]
+
+#: With many partitions the window grows to this much for each: smaller polls would cost more than they fetch.
+LEAST_SHARE = 64
 
 
 class Allowance(NamedTuple):
-    """max_records: 0 means fetch nothing. partitions: those with room, None for all. stalled: those without."""
+    """max_records: 0 means fetch nothing. partitions: those with room, None for all.
+
+    stalled: those that have used up their span, because one record holds the watermark back.
+    """
 
     max_records: int
     partitions: list[Partition] | None
     stalled: list[Partition]
 
 
-def allowance(trackers: Mapping[Partition, PartitionTracker[Any]], *, window: int, span: int, most: int) -> Allowance:
-    """most: records at once, whatever the room."""
-    room = window
+def allowance(
+    assigned: Collection[Partition],
+    trackers: Mapping[Partition, PartitionTracker[Any]],
+    *,
+    window: int,
+    span: int,
+    most: int,
+) -> Allowance:
+    """most: records at once, whatever the room.
+
+    A poll may bring all its records from one partition. So a partition is asked as long as it has not used half of its
+    share, and for no more than the other half at once.
+    """
+    half_share = max(window // max(1, len(assigned)), LEAST_SHARE) // 2
+    most = min(most, half_share)
+    roomy: list[Partition] = []
     stalled: list[Partition] = []
-    least_span = span
-    for partition, tracker in trackers.items():
-        room -= tracker.in_flight
-        left = span - tracker.span
+    for partition in assigned:
+        tracker = trackers.get(partition)
+        left = span if tracker is None else span - tracker.span
         if left <= 0:
             stalled.append(partition)
-        elif left < least_span:
-            least_span = left
-    if room <= 0 or (stalled and len(stalled) == len(trackers)):
+        elif tracker is None or tracker.in_flight < half_share:
+            roomy.append(partition)
+            most = min(most, left)
+    if not roomy:
         return Allowance(0, None, stalled)
-    most = min(room, most, least_span)
-    if not stalled:
-        return Allowance(most, None, stalled)
-    return Allowance(most, [partition for partition in trackers if partition not in stalled], stalled)
+    return Allowance(most, None if len(roomy) == len(assigned) else roomy, stalled)

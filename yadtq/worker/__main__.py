@@ -49,7 +49,14 @@ async def serve(worker: Worker) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, handle)
-    await worker.run()
+    try:
+        await worker.run()
+    finally:
+        if left := worker.executor.unstoppable:
+            # asyncio would wait for such tasks, and Python for such threads, for as long as they take.
+            log.critical("tasks that don't end are cut off: %s", left, exc_info=sys.exc_info()[0] is not None)
+            logging.shutdown()
+            os._exit(0 if sys.exc_info()[0] is None else 1)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -111,7 +111,7 @@ class Claimer:
             if suspects:
                 self._intake.park_suspect(batch[0])
             else:
-                self._intake.put_back(batch)
+                self._intake.put_first(batch)
             await anyio.sleep(_OUTAGE_RETRY_S)
             return
         now = self._clock.monotonic()

@@ -38,21 +38,23 @@ _OUTAGE_RETRY_S = 0.25
 
 
 class Completer:
-    """A service. `put` takes an outcome and returns at once."""
+    """A service. `put` takes an outcome and returns at once.
+
+    on_settled: told after every batch that records are finished, or parked.
+    """
 
     name = "completer"
 
     def __init__(
-        self, store: Store, intake: Intake, settings: Settings, clock: Clock, on_parked: Callable[[], None]
+        self, store: Store, intake: Intake, settings: Settings, clock: Clock, on_settled: Callable[[], None]
     ) -> None:
         self._store = store
         self._intake = intake
         self._clock = clock
-        self._on_parked = on_parked
+        self._on_settled = on_settled
         # A lease confirmed longer ago might have been taken, finished by another and expired with its final state.
         self._restorable_s = settings.result_ttl_s / 2
         self._outcomes: list[Outcome] = []
-        self._sending = False
         self._woken = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
@@ -135,8 +137,7 @@ class Completer:
             self._intake.ended(delivery.envelope.id)
             delivery.again()
             self._intake.park(delivery, 0)
-        if self._intake.parked or self._intake.has_fresh:
-            self._on_parked()
+        self._on_settled()
 
     def _settle(self, outcome: Outcome, accepted: bool) -> None:
         delivery, status, _, retry_in_s = outcome

@@ -76,6 +76,8 @@ class Executor:
         self._on_outcome = on_outcome
         self._on_free = on_free
         self._threads = anyio.CapacityLimiter(options.threads)
+        #: Sync tasks whose function runs at this moment, those left to themselves after a time-out or stop among them.
+        self._in_threads: set[Delivery] = set()
         self.concurrency = options.concurrency
         #: Slots not taken by a running task or by a claim on its way.
         self.free = options.concurrency
@@ -158,7 +160,7 @@ class Executor:
             value = await task.function(*args, **kwargs)
         else:
             # A thread can't be ended: after a time-out it is left to itself, and its result is not taken.
-            call = partial(task.function, *args, **kwargs)
+            call = partial(self._in_thread, delivery, partial(task.function, *args, **kwargs))
             value = await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads)
         payload = task.encode_result(value)
         if len(payload) > self._max_result_bytes:
@@ -167,6 +169,13 @@ class Executor:
                 "return a reference to the data"
             )
         return payload
+
+    def _in_thread(self, delivery: Delivery, call: Callable[[], Any]) -> Any:
+        self._in_threads.add(delivery)
+        try:
+            return call()
+        finally:
+            self._in_threads.discard(delivery)
 
     async def _dead_letter(self, delivery: Delivery) -> Outcome:
         reason, detail = delivery.doom or ("unknown-task", f"no task {delivery.envelope.task!r} in app {self._app!r}")
@@ -220,6 +229,11 @@ class Executor:
     def is_idle(self) -> bool:
         """Nothing runs, and no claim is on its way."""
         return self._idle.is_set()
+
+    @property
+    def unstoppable(self) -> list[Delivery]:
+        """After a drain: whatever has not ended though it was told to."""
+        return list(self._in_threads.union(self.running.values()))
 
     async def idle(self) -> None:
         """Returns when it is."""

@@ -6,6 +6,7 @@ lost partition's running tasks go on under their leases, and only lose the right
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -67,9 +68,14 @@ class Fetcher:
         self._on_records = on_records
         self._stopped = False
         self._scope: anyio.CancelScope | None = None
+        self._room = asyncio.Event()
         self.trackers: dict[Partition, PartitionTracker[Delivery]] = {}
         self._assigned: frozenset[Partition] = frozenset()
         self._moving: set[Partition] = set()
+
+    def wake(self) -> None:
+        """Records are finished: there may be room for others."""
+        self._room.set()
 
     def stop(self) -> None:
         """The poll under way is broken off: it is the last one, so what a cancelled getmany leaves behind is no matter."""
@@ -96,16 +102,17 @@ class Fetcher:
 
     async def _poll(self, group: TaskGroup) -> None:
         options = self._options
-        room = allowance(self.trackers, window=options.window, span=options.span, most=_MOST)
+        room = allowance(self._assigned, self.trackers, window=options.window, span=options.span, most=_MOST)
         self._move_stragglers(room.stalled, group)
         if room.max_records == 0:
-            await anyio.sleep(_SHORT_POLL_S)
+            self._room.clear()
+            with anyio.move_on_after(_SHORT_POLL_S if self._moving else _LONG_POLL_S):
+                await self._room.wait()
             return
         if room.partitions is None:
             records = await self._consumer.poll((), room.max_records, _LONG_POLL_S)
         else:
-            without = self._assigned.difference(room.stalled)
-            records = await self._consumer.poll(without, room.max_records, _SHORT_POLL_S)
+            records = await self._consumer.poll(room.partitions, room.max_records, _SHORT_POLL_S)
         for partition, batch in records.items():
             self._receive(partition, batch, group)
         if records:
@@ -211,11 +218,11 @@ class Fetcher:
         return {partition: offset for partition, offset in found.items() if offset is not None}
 
     def lags(self) -> dict[str, int]:
-        """Records not finished, by topic/partition."""
-        return {
-            f"{topic}/{number}": self._consumer.lag((topic, number), tracker.watermark)
-            for (topic, number), tracker in self.trackers.items()
-        }
+        """Records not finished, by topic/partition; 0 where none has come since the assignment."""
+        lags = {f"{topic}/{number}": 0 for topic, number in sorted(self._assigned)}
+        for (topic, number), tracker in self.trackers.items():
+            lags[f"{topic}/{number}"] = self._consumer.lag((topic, number), tracker.watermark)
+        return lags
 
 
 _NO_TASK = decode_envelope(b'{"v": 1, "id": "undecodable", "task": "undecodable"}')

@@ -1,19 +1,22 @@
 """What waits to be claimed: fresh records, parked ones, and suspects. No I/O.
 
-A parked record takes no concurrency slot. It is looked at again when it is due, when its task ends in this process, or when
-a death certificate or a loss of Redis's data may have changed what it waits for.
+Partitions take turns: one with a long backlog must not keep a task of another waiting, least of all one that a dead worker
+has left behind. Within a partition what was parked goes before what is fresh: it is the older.
+A parked record takes no concurrency slot. It is looked at again when it is due, when its task ends in this process, or
+when a death certificate or a loss of Redis's data may have changed what it waits for.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import OrderedDict, deque
 from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from yadtq.broker.tracker import PartitionTracker
     from yadtq.clock import Clock
     from yadtq.worker.delivery import Delivery
 
@@ -21,11 +24,12 @@ __all__ = ["Intake"]
 
 
 class Intake:
-    """Order: first come, first claimed; what was parked comes back behind what waits already."""
+    """Deliveries of a partition that went to another worker are dropped on their way out."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._fresh: deque[Delivery] = deque()
+        #: By partition, none empty; the one at the front has waited longest for its turn.
+        self._waiting: OrderedDict[PartitionTracker[Delivery], deque[Delivery]] = OrderedDict()
         self._parked: list[tuple[float, int, Delivery]] = []
         self._suspects: deque[Delivery] = deque()
         self._serial = count()
@@ -33,11 +37,20 @@ class Intake:
         self._doubles: dict[str, list[Delivery]] = {}
 
     def add(self, deliveries: Iterable[Delivery]) -> None:
-        self._fresh.extend(deliveries)
+        """Fresh ones, behind what waits already."""
+        for delivery in deliveries:
+            self._queue_of(delivery).append(delivery)
 
-    def put_back(self, deliveries: list[Delivery]) -> None:
-        """To the front, in their order: their claim could not be sent."""
-        self._fresh.extendleft(reversed(deliveries))
+    def put_first(self, deliveries: Iterable[Delivery]) -> None:
+        """Before what waits already, in their order."""
+        for delivery in reversed(list(deliveries)):
+            self._queue_of(delivery).appendleft(delivery)
+
+    def _queue_of(self, delivery: Delivery) -> deque[Delivery]:
+        queue = self._waiting.get(delivery.tracker)
+        if queue is None:
+            queue = self._waiting[delivery.tracker] = deque()
+        return queue
 
     def park(self, delivery: Delivery, seconds: float) -> None:
         heapq.heappush(self._parked, (self._clock.monotonic() + seconds, next(self._serial), delivery))
@@ -53,24 +66,37 @@ class Intake:
     def ended(self, task_id: str) -> None:
         """The task ran here and doesn't any more: doubles may find out how it went."""
         if self._doubles:
-            self._fresh.extend(self._doubles.pop(task_id, ()))
+            self.put_first(self._doubles.pop(task_id, ()))
 
     def wake_all(self) -> None:
         """Everything parked is due now."""
-        self._fresh.extend(delivery for _, _, delivery in sorted(self._parked))
-        self._parked.clear()
+        parked, self._parked = self._parked, []
+        self.put_first(delivery for _, _, delivery in sorted(parked))
 
     def take(self, most: int) -> list[Delivery]:
-        """Up to `most` deliveries to claim; those whose partition went to another worker are dropped on the way."""
-        now = self._clock.monotonic()
-        while self._parked and self._parked[0][0] <= now:
-            self._fresh.append(heapq.heappop(self._parked)[2])
+        """Up to `most` deliveries to claim, of each partition its share."""
+        if self._parked:
+            self._wake_due()
         taken: list[Delivery] = []
-        while self._fresh and len(taken) < most:
-            delivery = self._fresh.popleft()
-            if not delivery.tracker.lost:
-                taken.append(delivery)
+        while self._waiting and len(taken) < most:
+            share = max(1, (most - len(taken)) // len(self._waiting))
+            tracker, queue = next(iter(self._waiting.items()))
+            if tracker.lost:
+                del self._waiting[tracker]
+            elif len(queue) <= share:
+                taken += queue
+                del self._waiting[tracker]
+            else:
+                taken += [queue.popleft() for _ in range(share)]
+                self._waiting.move_to_end(tracker)
         return taken
+
+    def _wake_due(self) -> None:
+        now = self._clock.monotonic()
+        due = []
+        while self._parked and self._parked[0][0] <= now:
+            due.append(heapq.heappop(self._parked)[2])
+        self.put_first(due)
 
     def take_suspect(self) -> Delivery | None:
         while self._suspects:
@@ -85,7 +111,7 @@ class Intake:
 
     @property
     def has_fresh(self) -> bool:
-        return bool(self._fresh)
+        return bool(self._waiting)
 
     @property
     def has_suspects(self) -> bool:

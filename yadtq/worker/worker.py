@@ -89,7 +89,7 @@ class Worker:
         )
         self.intake = Intake(clock)
         dead_letters = DeadLetters(names.dead, self.id, self._producer, clock)
-        self.completer = Completer(self.store, self.intake, settings, clock, self._wake)
+        self.completer = Completer(self.store, self.intake, settings, clock, self._settled)
         self.executor = Executor(
             app.name, self.id, settings, options, dead_letters, clock, self.completer.put, self._wake
         )
@@ -123,6 +123,10 @@ class Worker:
 
     def _wake(self) -> None:
         self.claimer.wake()
+
+    def _settled(self) -> None:
+        self.claimer.wake()
+        self.fetcher.wake()
 
     def _wake_parked(self) -> None:
         """Whatever parked records wait for may have changed."""

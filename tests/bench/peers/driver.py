@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench import docs, machine, report
-from tests.bench.peers.catalog import PEERS, Peer
+from tests.bench.peers.catalog import PEERS
 from tests.bench.peers.ours import measure_ours
 from tests.bench.peers.run import Bench
 
@@ -52,8 +52,20 @@ def run(arguments: argparse.Namespace) -> int:
                 rows.append(_row(peer.label, _measured(peer.label, lambda: bench.measure(letters))))  # noqa: B023
     _show(rows, about)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"about": about, "peers": rows}, indent=1) + "\n")
+        _write_json(arguments.json, rows, about)
     return 0
+
+
+def _write_json(path: Path, rows: list[dict[str, Any]], about: dict[str, str]) -> None:
+    """Into the file: systems and scenarios may be taken one after the other."""
+    found = json.loads(path.read_text()) if path.exists() else {"about": {}, "peers": []}
+    before = {row["label"]: row for row in found["peers"]}
+    for row in rows:
+        row["values"] = {**before.get(row["label"], row)["values"], **row["values"]}
+        before[row["label"]] = row
+    order = {label: at for at, label in enumerate(["YADTQ", *(peer.label for peer in PEERS)])}
+    merged = sorted(before.values(), key=lambda row: order.get(row["label"], len(order)))
+    path.write_text(json.dumps({"about": {**found["about"], **about}, "peers": merged}, indent=1) + "\n")
 
 
 def _row(label: str, values: Values, *, ours: bool = False) -> dict[str, Any]:
@@ -81,6 +93,3 @@ def _show(rows: list[dict[str, Any]], about: dict[str, str]) -> None:
     for name, text in about.items():
         console.print(f"{name}: {text}", highlight=False)
     console.print(table)
-
-
-__all__ = ["Peer", "add_arguments", "run"]

@@ -1,0 +1,346 @@
+"""The client with doubles in place of its connections: what it refuses, what it leaves in doubt, and how it says so."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from tests.support.poll import eventually
+from yadtq import Yadtq
+from yadtq.clock import SystemClock
+from yadtq.codec import decode
+from yadtq.errors import (
+    BrokerUnavailable,
+    ConfigError,
+    InvalidArguments,
+    PayloadTooLarge,
+    ResultLost,
+    StoreUnavailable,
+    SubmitOverloaded,
+    SubmitUncertain,
+    TaskCancelled,
+    TaskFailed,
+    TaskNotFound,
+    UnknownTask,
+)
+from yadtq.ports import Claim, Finish, Snapshot
+from yadtq.states import TaskStatus as S
+from yadtq.testing import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from yadtq.client import Client
+    from yadtq.ports import OutRecord
+    from yadtq.settings import Settings
+
+
+class Sink:
+    """In place of KafkaProducer. `gate`: appends wait for it. `refuse`: ids whose batch is not acknowledged."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.down = False
+        self.appended: list[OutRecord] = []
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def append(self, records: Sequence[OutRecord]) -> None:
+        await self.gate.wait()
+        if self.down:
+            raise BrokerUnavailable("no acknowledgement within 9 s")
+        self.appended.extend(records)
+
+    def ids(self) -> list[str]:
+        return [decode(record.value or b"")["id"] for record in self.appended]
+
+
+class Store(MemoryStore):
+    """In place of RedisStore."""
+
+    async def start(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Waiters:
+    """In place of the real ones: a final state is what the test says."""
+
+    def __init__(self) -> None:
+        self.finals: dict[str, asyncio.Future[Snapshot]] = {}
+        self.stopped = asyncio.Event()
+
+    async def run(self, *, task_status: Any) -> None:
+        task_status.started()
+        await self.stopped.wait()
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+    async def final(self, task_id: str) -> Snapshot:
+        return await asyncio.shield(self.of(task_id))
+
+    def of(self, task_id: str) -> asyncio.Future[Snapshot]:
+        return self.finals.setdefault(task_id, asyncio.get_running_loop().create_future())
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.sink, self.waiters = Sink(), Waiters()
+        self.app = Yadtq("t", submit_timeout_s=0.3, max_task_bytes=1_000, max_pending_submits=10)
+        self.provisioned: list[set[str]] = []
+        self.store: Store | None = None
+
+        @self.app.task
+        async def work(n: int, text: str = "") -> int:
+            return n
+
+        @self.app.task(queue="mail")
+        async def send() -> None: ...
+
+        self.work, self.send = work, send
+
+
+@pytest.fixture
+async def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
+    made = Bench()
+
+    def make_store(settings: Settings, app: str) -> Store:
+        made.store = Store(SystemClock(), settings)
+        return made.store
+
+    async def provision(settings: Settings, names: object, queues: set[str], partitions: int | None) -> None:
+        await asyncio.sleep(0)
+        made.provisioned.append(set(queues))
+
+    monkeypatch.setattr("yadtq.client.KafkaProducer", lambda settings: made.sink)
+    monkeypatch.setattr("yadtq.client.RedisStore", make_store)
+    monkeypatch.setattr("yadtq.client.Waiters", lambda *_: made.waiters)
+    monkeypatch.setattr("yadtq.client.provision", provision)
+    return made
+
+
+@pytest.fixture
+async def client(bench: Bench) -> AsyncIterator[Client]:
+    async with bench.app.client() as connected:
+        yield connected
+
+
+class TestSubmitting:
+    async def test_the_record_is_the_documented_one(self, bench: Bench, client: Client) -> None:
+        handle = await bench.work.options(retries=2, timeout=1.5).submit(1, text="a")
+        (record,) = bench.sink.appended
+        assert (record.topic, record.key, record.partition) == ("yadtq.t.tasks.default", None, None)
+        value = decode(record.value or b"")
+        assert value.pop("at") > 1_700_000_000
+        args, kwargs = value.pop("args"), value.pop("kwargs")
+        assert (args, kwargs) in (([1, "a"], {}), ([1], {"text": "a"}))
+        assert value == {"v": 1, "id": handle.id, "task": "work", "retries": 2, "timeout_s": 1.5}
+
+    async def test_each_has_an_id_of_its_own_or_the_given_one(self, bench: Bench, client: Client) -> None:
+        ids = {(await bench.work.submit(n)).id for n in range(20)}
+        assert len(ids) == 20
+        assert (await bench.work.options(task_id="mine").submit(1)).id == "mine"
+
+    async def test_its_queue_is_provisioned_once(self, bench: Bench, client: Client) -> None:
+        assert bench.provisioned == [{"default", "mail"}], "those of the app's tasks at the start"
+        await asyncio.gather(*(bench.work.options(queue="new").submit(n) for n in range(5)))
+        assert bench.provisioned[1:] == [{"new"}]
+        assert {record.topic for record in bench.sink.appended} == {"yadtq.t.tasks.new"}
+
+    async def test_queued_is_seen_by_whoever_submitted(self, bench: Bench, client: Client) -> None:
+        handle = await bench.work.submit(1)
+        assert await handle.status() is S.QUEUED
+
+    async def test_submits_that_meet_share_a_batch(self, bench: Bench, client: Client) -> None:
+        calls: list[int] = []
+        append = bench.sink.append
+
+        async def counted(records: Sequence[OutRecord]) -> None:
+            calls.append(len(records))
+            await append(records)
+
+        bench.sink.append = counted  # type: ignore[method-assign]
+        await client.submit_many(bench.work, [(n,) for n in range(5)])
+        assert calls == [5]
+
+
+class TestRefused:
+    async def test_nothing_is_sent(self, bench: Bench, client: Client) -> None:
+        with pytest.raises(InvalidArguments):
+            await client.submit(bench.work, "many")
+        with pytest.raises(PayloadTooLarge) as large:
+            await client.submit(bench.work, 1, "x" * 1_000)
+        assert large.value.limit == 1_000 < large.value.size
+        with pytest.raises(UnknownTask):
+            await client.submit("wrok")
+        with pytest.raises(ConfigError, match="task_id"):
+            await bench.work.options(task_id="with space").submit(1)
+        with pytest.raises(ConfigError, match="queue name"):
+            await bench.work.options(queue="a b").submit(1)
+        assert bench.sink.appended == []
+
+    @pytest.mark.parametrize("bad", [("many",), (1, "x" * 1_000), {"n": 1, "z": 2}])
+    async def test_of_many_all_are_looked_at_before_the_first_is_sent(
+        self, bench: Bench, client: Client, bad: Any
+    ) -> None:
+        with pytest.raises((InvalidArguments, PayloadTooLarge)):
+            await client.submit_many(bench.work, [(1,), {"n": 2}, bad])
+        assert bench.sink.appended == []
+
+    async def test_one_id_for_many(self, bench: Bench, client: Client) -> None:
+        with pytest.raises(ConfigError, match="task_id"):
+            await client.submit_many(bench.work.options(task_id="one"), [(1,)])
+
+    async def test_while_redis_is_away(self, bench: Bench, client: Client) -> None:
+        assert bench.store
+        bench.store.down = True
+        accepted = await bench.work.submit(1)
+        with pytest.raises(StoreUnavailable):
+            await accepted.status()
+        with pytest.raises(StoreUnavailable, match="nothing was sent"):
+            await bench.work.submit(2)
+        assert bench.sink.ids() == [accepted.id]
+        bench.store.down = False
+
+        async def accepted_again() -> bool:
+            return bool(await bench.work.submit(3))
+
+        await eventually(accepted_again)
+        assert await accepted.status() is S.QUEUED, "and what was accepted before is known"
+
+    async def test_before_the_start_and_after_the_end(self, bench: Bench) -> None:
+        async with bench.app.client() as client:
+            with pytest.raises(ConfigError, match="once"):
+                await client.start()
+        with pytest.raises(ConfigError, match="not connected"):
+            await client.submit(bench.work, 1)
+        with pytest.raises(ConfigError, match="once"):
+            await client.start()
+        await client.close()
+
+
+class TestInDoubt:
+    async def test_it_says_which_id_to_submit_again(self, bench: Bench, client: Client) -> None:
+        bench.sink.down = True
+        with pytest.raises(SubmitUncertain, match="same id") as one:
+            await bench.work.options(task_id="mine").submit(1)
+        assert (one.value.task_id, one.value.task_ids) == ("mine", ["mine"])
+        with pytest.raises(SubmitUncertain) as many:
+            await client.submit_many(bench.work, [(n,) for n in range(3)])
+        assert len(set(many.value.task_ids)) == 3
+        bench.sink.down = False
+        await bench.work.options(task_id="mine").submit(1)
+        assert bench.sink.ids() == ["mine"]
+
+    async def test_an_answer_that_does_not_come_is_not_waited_for(self, bench: Bench, client: Client) -> None:
+        bench.sink.gate.clear()
+        alone = asyncio.create_task(bench.work.options(task_id="first").submit(1))
+        await asyncio.sleep(0)
+        with pytest.raises(SubmitUncertain) as caught:
+            async with asyncio.timeout(3):
+                await client.submit_many(bench.work, [(2,)])
+        assert len(caught.value.task_ids) == 1
+        bench.sink.gate.set()
+        await alone
+
+    async def test_too_many_at_once_wait_and_are_refused(self, bench: Bench, client: Client) -> None:
+        bench.sink.gate.clear()
+        waiting = [asyncio.create_task(bench.work.submit(n)) for n in range(10)]
+        await asyncio.sleep(0)
+        with pytest.raises(SubmitOverloaded, match="max_pending_submits is 10"):
+            await bench.work.submit(99)
+        bench.sink.gate.set()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        assert (await bench.work.submit(100)).id in bench.sink.ids(), "room again"
+
+    async def test_or_are_let_in_when_there_is_room(self, bench: Bench, client: Client) -> None:
+        bench.sink.gate.clear()
+        waiting = [asyncio.create_task(bench.work.submit(n)) for n in range(15)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert client._pending == 10
+        bench.sink.gate.set()
+        await asyncio.gather(*waiting)
+        assert client._pending == 0
+        assert len(set(bench.sink.ids())) == 15
+
+    async def test_many_more_than_may_wait_go_in_rounds(self, bench: Bench, client: Client) -> None:
+        handles = await client.submit_many(bench.work, [(n,) for n in range(57)])
+        assert bench.sink.ids() == [handle.id for handle in handles]
+
+
+class TestAsking:
+    async def test_a_result_is_what_the_annotation_says(self, bench: Bench, client: Client) -> None:
+        handle = await bench.work.submit(1)
+        bench.waiters.of(handle.id).set_result(Snapshot(S.SUCCESS, 1, b"5"))
+        assert await handle.result() == await handle == 5
+        assert await client.result(handle) == await client.result(handle.id) == 5
+
+    async def test_a_failure_of_whatever_form(self, bench: Bench, client: Client) -> None:
+        for task_id, payload, words in (
+            ("a", b'{"type": "ValueError", "message": "no", "traceback": "tb"}', "attempt 3: ValueError: no"),
+            ("b", b"not json", "unknown: not json"),
+            ("c", b"[]", "unknown"),
+        ):
+            bench.waiters.of(task_id).set_result(Snapshot(S.FAILED, 3, payload))
+            with pytest.raises(TaskFailed, match=words):
+                await client.handle(task_id).result()
+        bench.waiters.of("d").set_result(Snapshot(S.CANCELLED))
+        with pytest.raises(TaskCancelled):
+            await client.result("d")
+
+    async def test_a_time_out_is_not_the_end_of_the_task(self, bench: Bench, client: Client) -> None:
+        handle = await bench.work.submit(1)
+        with pytest.raises(TimeoutError, match=handle.id):
+            await handle.result(timeout=0.01)
+        bench.waiters.of(handle.id).set_result(Snapshot(S.SUCCESS, 1, b"1"))
+        assert await handle.result(timeout=1) == 1
+
+    async def test_status_of_what_is_not_known(self, client: Client) -> None:
+        with pytest.raises(TaskNotFound):
+            await client.status("never")
+
+    async def test_status_follows_the_store(self, bench: Bench, client: Client) -> None:
+        assert bench.store
+        handle = await bench.work.submit(1)
+        await handle.status()
+        await bench.store.claim("w", [Claim(handle.id, "n")], 0)
+        assert await handle.status() is S.IN_PROGRESS
+        await bench.store.finish([Finish(handle.id, "n", 1, S.SUCCESS, b"1")])
+        assert await client.status(handle.id) is S.SUCCESS
+
+    async def test_as_they_end_whatever_way(self, bench: Bench, client: Client) -> None:
+        handles = [client.handle(each) for each in "abc"]
+        got: list[str] = []
+
+        async def collect() -> None:
+            async for handle in client.as_completed(handles, timeout=5):
+                got.append(handle.id)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(collect)
+            for task_id in "ca":
+                bench.waiters.of(task_id).set_result(Snapshot(S.SUCCESS, 1, b"1"))
+                await eventually(lambda task_id=task_id: task_id in got)
+            bench.waiters.of("b").set_exception(ResultLost("b"))
+        assert got == ["c", "a", "b"]
+        with pytest.raises(ResultLost):
+            await handles[1].result()
+
+    async def test_not_all_in_time(self, bench: Bench, client: Client) -> None:
+        bench.waiters.of("a").set_result(Snapshot(S.SUCCESS, 1, b"1"))
+        got = []
+        with pytest.raises(TimeoutError, match="2 tasks"):
+            async for handle in client.as_completed([client.handle("a"), client.handle("b")], timeout=0.05):
+                got.append(handle.id)
+        assert got == ["a"]
+
+    async def test_none_at_all(self, client: Client) -> None:
+        assert [handle async for handle in client.as_completed([])] == []
