@@ -196,7 +196,15 @@ class Client:
         size = max(1, self._settings.max_pending_submits // 2)
         for at in range(0, len(submissions), size):
             part = submissions[at : at + size]
-            await self._admit(len(part))
+            try:
+                await self._admit(len(part))
+            except SubmitOverloaded as error:
+                if not at:
+                    raise
+                # Earlier rounds are in Kafka, so "nothing was sent" is not true of the call as a whole.
+                uncertain += [submission.task_id for submission in submissions[at:]]
+                reason = str(error)
+                break
             try:
                 outcomes = await asyncio.gather(*map(self._submissions.add, part), return_exceptions=True)
             finally:
@@ -209,7 +217,11 @@ class Client:
                     raise outcome
         if uncertain:
             raise SubmitUncertain(uncertain, self._settings.submit_timeout_s, reason)
-        await self._registrar.flush()
+        try:
+            await self._registrar.flush()
+        except StoreUnavailable as error:
+            # Kafka has them all, so they will run; only their QUEUED is late.
+            log.warning("%d tasks are queued, but not yet known to Redis: %s", len(submissions), error)
         return [self._handle(submission.task_id, found) for submission in submissions]
 
     async def _submit(

@@ -39,7 +39,8 @@ class _Base(BaseSettings):
                 where = f"{name} ({prefix}{name.upper()})" if name else "settings"
                 # A URL may hold a password, which has no place in a log.
                 got = "" if "://" in str(problem["input"]) else f", got {problem['input']!r}"
-                problems.append(f"{where}: {problem['msg']}{got}" if name else problem["msg"])
+                text = problem["msg"].removeprefix("Value error, ")
+                problems.append(f"{where}: {text}{got}" if name else text)
             raise ConfigError("; ".join(problems)) from None
         except SettingsError as error:
             raise ConfigError(str(error).splitlines()[0]) from None

@@ -129,12 +129,14 @@ async def produce_many(words: dict[str, Any]) -> dict[str, Any]:
 
 
 async def produce_gathered(words: dict[str, Any]) -> dict[str, Any]:
-    """`send_and_wait`, acks=all, all of them in one `asyncio.gather`."""
+    """`send_and_wait`, acks=all, gathered by the thousand: more at once, and aiokafka takes a hundred times as long."""
     async with _producer(words) as (producer, topic):
         for i in range(_WARM_UP):
             await producer.send_and_wait(topic, _record(i))
         wall = time.perf_counter()
-        await asyncio.gather(*(producer.send_and_wait(topic, _record(i)) for i in range(words["n"])))
+        for at in range(0, words["n"], 1000):
+            part = range(at, min(at + 1000, words["n"]))
+            await asyncio.gather(*(producer.send_and_wait(topic, _record(i)) for i in part))
         wall = time.perf_counter() - wall
     return {"rate": words["n"] / wall}
 

@@ -123,7 +123,7 @@ class Worker:
             self.kill()
             raise RuntimeError("the worker did not drain") from None
         text = self.log.read_text()
-        if status or text.strip():
+        if status or " ERROR " in text or "BENCH_LOG" in os.environ:
             print(f"worker ended with {status}:\n{text[-2000:]}", file=sys.stderr)
 
     def kill(self) -> None:

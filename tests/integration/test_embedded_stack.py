@@ -51,8 +51,18 @@ asyncio.run(main(sys.argv[1] or None, "forked" in sys.argv, "frozen" in sys.argv
 """
 
 
+#: Servers of the whole test session, which are no leftovers of the test at hand.
+_before: set[psutil.Process] = set()
+
+
+@pytest.fixture(autouse=True)
+def note_processes() -> None:
+    _before.clear()
+    _before.update(psutil.Process().children(recursive=True))
+
+
 def descendants() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    return [process for process in psutil.Process().children(recursive=True) if process not in _before]
 
 
 def alive(pids: list[int]) -> list[int]:

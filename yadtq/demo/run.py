@@ -38,8 +38,7 @@ _CREW_S = 90.0
 _POLL_S = 0.05
 _RUN_S = 600.0
 _SUCCESSOR_S = 30.0
-#: With several, what was interrupted in one waits behind the backlog of another: the intake is one queue.
-_PARTITIONS_EACH = 1
+_PARTITIONS_EACH = 2
 
 
 @dataclass(frozen=True)

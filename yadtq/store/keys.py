@@ -7,7 +7,7 @@ thousand tasks is one call (docs/decisions/0002-one-hash-slot-per-app.md).
 | ------------------------ | ------ | ----------------------------------------------------------- | ---------------- |
 | yadtq:{app}:t:<id>       | hash   | one task, fields below                                      | queued/result ttl |
 | yadtq:{app}:r:<id>:<n><s> | string | a large result of the attempt with nonce n, in state s     | result ttl       |
-| yadtq:{app}:dead         | hash   | worker id -> ms when its death certificate was written      | an hour          |
+| yadtq:{app}:dead         | hash   | worker id -> ms when its death certificate was written      | entries: an hour |
 | yadtq:{app}:incarnation  | string | random; gone or changed means all data was lost             | for ever         |
 | yadtq:{app}:ctl          | pubsub | "dead <worker>": workers look again at what they parked     |                  |
 | yadtq:{app}:c:<client>   | pubsub | finished tasks that this client waits for                   |                  |

@@ -64,7 +64,8 @@ class Registrar:
             self._flush_now.set()
             self._woken.set()
             await self._flushed.wait()
-        self.check()
+        if self._outage is not None:
+            raise StoreUnavailable(str(self._outage))
 
     def stop(self) -> None:
         """`run` returns when everything is registered, or Redis has refused once more."""
@@ -93,7 +94,7 @@ class Registrar:
             if self._outage is None:
                 log.warning("submits are refused until Redis answers: %s", error)
             self._outage = error
-            self._flushed.set()  # whoever waits is told by `check`
+            self._flushed.set()  # whoever waits is told
             await anyio.sleep(_OUTAGE_RETRY_S)
             return False
         self._outage = None

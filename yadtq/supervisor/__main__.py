@@ -115,6 +115,11 @@ def main(argv: list[str] | None = None) -> int:
         app.configure(kafka=arguments.kafka, redis=arguments.redis)
         own = SupervisorSettings.load(workers=arguments.workers)
         options = WorkerSettings.load(concurrency=arguments.concurrency, queues=arguments.queues)
+        if own.grace_s <= options.grace_s:
+            raise ConfigError(
+                f"YADTQ_SUPERVISOR_GRACE_S ({own.grace_s:g}) must be above YADTQ_WORKER_GRACE_S ({options.grace_s:g}): "
+                "a worker needs its whole grace and a moment more to give back what it could not finish"
+            )
         return asyncio.run(supervise(app, own, options.queues, worker_command(arguments)))
     except ConfigError as error:
         print(f"yadtq: {error}", file=sys.stderr)

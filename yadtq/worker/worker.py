@@ -164,9 +164,7 @@ class Worker:
             self._rebuilder,
         ]
         try:
-            await self.store.start()
-            await provision(self._settings, self._names, self._options.queues)
-            await self._producer.start()
+            await self._connect()
             async with anyio.create_task_group() as group:
                 await start_services(group, services, self._draining.is_set)
                 await self.heart.turn("running")
@@ -185,6 +183,14 @@ class Worker:
                 await self._consumer.stop()
                 await self._producer.stop()
                 await self.store.aclose()
+
+    async def _connect(self) -> None:
+        """Side by side: each of these round trips is a part of the time in which a dead worker's tasks wait."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.store.start)
+            group.start_soon(self._producer.start)
+            if self._slot is None:  # a supervisor has provisioned the topics before it started anyone
+                group.start_soon(provision, self._settings, self._names, self._options.queues)
 
     async def _drain(self) -> None:
         log.info("draining: %d tasks run", len(self.executor.running))
