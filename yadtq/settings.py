@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
@@ -119,6 +119,7 @@ class WorkerSettings(_Base):
     )
 
     grace_s: float = Field(30.0, ge=0, description="for running tasks after SIGTERM")
+    loop: Literal["asyncio", "uvloop"] = Field("asyncio", description="event loop; uvloop comes with yadtq[fast]")
     unknown_task_window_s: float = Field(30.0, ge=0, description="unknown task names wait so long for a deploy")
     crash_limit: int = Field(4, ge=1, description="attempts ended by a crash before the dead-letter topic")
     block_limit_s: float = Field(60.0, gt=0, description="a loop blocked for longer ends its process (exit status 70)")

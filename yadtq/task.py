@@ -18,7 +18,7 @@ from pydantic import PydanticSchemaGenerationError, PydanticUndefinedAnnotation,
 from pydantic import validate_call as pydantic_validate_call
 from pydantic_core import PydanticSerializationError
 
-from yadtq.codec import CodecError
+from yadtq.codec import CodecError, decode
 from yadtq.context import TaskContext
 from yadtq.errors import ConfigError, Discard, InvalidArguments
 from yadtq.retry import RetryPolicy
@@ -34,6 +34,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _NAME_CHARS = 200  # of envelope.TaskName
+#: JSON with fewer brackets can't be nested deeper than the parser goes (200), so it needs no look.
+_DEEP = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,10 @@ class Task(Generic[P, R]):
             raise Discard(f"the result doesn't fit the return annotation of task {self.name!r}: it is None")
         try:
             # The serializer itself, not TypeAdapter.dump_json, whose Python part costs three times the serialising.
-            return self._result.serializer.to_json(value, warnings="error")
+            payload: bytes = self._result.serializer.to_json(value, warnings="error")
+            if payload.count(b"[") + payload.count(b"{") > _DEEP:
+                decode(payload)
+            return payload
         except (PydanticSerializationError, ValueError) as error:
             reason = str(error).splitlines()[-1].strip()
             raise Discard(f"the result doesn't fit the return annotation of task {self.name!r}: {reason}") from None

@@ -41,9 +41,9 @@ class Mix:
     """What is submitted: weights of the kinds of tasks, and how long the slow ones sleep."""
 
     weights: Mapping[str, int] = field(
-        default_factory=lambda: {"quick": 60, "sleep": 30, "flaky": 4, "large": 4, "in_thread": 2}
+        default_factory=lambda: {"quick": 40, "sleep": 50, "flaky": 4, "large": 4, "in_thread": 2}
     )
-    sleep_ms: tuple[int, int] = (50, 1500)
+    sleep_ms: tuple[int, int] = (50, 2500)
 
     def job(self, name: str, n: int, rng: random.Random) -> Job:
         (kind,) = rng.choices(list(self.weights), list(self.weights.values()))

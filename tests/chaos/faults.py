@@ -93,13 +93,7 @@ class KillWorker(Blow):
 
     async def heal(self, world: World) -> None:
         await eventually(
-            lambda: (
-                len(self.fleet.workers()) >= self.fleet.size
-                and self.fleet.count("ready") + self.fleet.count("died") >= self.fleet.spawned()
-            ),
-            timeout=RECOVERS_S,
-            interval=0.05,
-            what=f"the successor in {self.fleet.name}",
+            self.fleet.all_ready, timeout=RECOVERS_S, interval=0.05, what=f"the successor in {self.fleet.name}"
         )
 
     def describe(self) -> str:
@@ -143,10 +137,10 @@ class RollingRestart(Blow):
 
     kind = "rolling-restart"
     fleet: Fleet
-    before: int = 0
+    before: frozenset[str] = frozenset()
 
     async def inject(self, world: World) -> None:
-        self.before = self.fleet.spawned()
+        self.before = frozenset(ref.id for ref in self.fleet.workers())
         self.fleet.signal(signal.SIGHUP)
 
     async def heal(self, world: World) -> None:
@@ -243,10 +237,14 @@ class Storm(Fault):
 
 @dataclass
 class RestartServer(Fault):
-    """SIGKILL, a while of nothing, and a start with all that it had written. Excuses nothing, within the lease."""
+    """SIGKILL, a while of nothing, and a start with all that it had written. Excuses nothing, within the lease.
+
+    clean: SIGTERM, as its operator would.
+    """
 
     way: Way
     lasts_s: float
+    clean: bool = False
     since: float = 0.0
 
     @property
@@ -257,7 +255,8 @@ class RestartServer(Fault):
         self.since = world.pace.now()
         if self.way == "redis":
             world.redis_away[self.kind] = self.since
-        await getattr(world.servers, self.way).kill()
+        server = getattr(world.servers, self.way)
+        await (server.stop() if self.clean else server.kill())
 
     async def heal(self, world: World) -> None:
         await getattr(world.servers, self.way).start()

@@ -22,7 +22,7 @@ from tests.support.local_server import GUARD
 from tests.support.poll import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 ROOT = Path(__file__).parents[2]
 START_S = 40.0
@@ -204,10 +204,15 @@ class Fleet(Logged):
                 os.kill(worker.pid, signal.SIGKILL)
         super().kill_all()
 
-    async def rolled(self, before: int, timeout: float = END_S) -> None:
-        """Every worker has a successor since there were `before` processes."""
+    def all_ready(self, *, but: Collection[str] = ()) -> bool:
+        """As many workers run as there shall be, none of them one of these."""
+        living = {ref.id for ref in self.workers()}
+        return len(living) >= self.size and living <= set(self.facts("ready", "worker")) and not living & set(but)
+
+    async def rolled(self, before: Collection[str], timeout: float = END_S) -> None:
+        """Every one of these workers has a successor that runs."""
         await eventually(
-            lambda: self.spawned() >= before + self.size and self.count("ready") >= self.spawned(),
+            lambda: self.all_ready(but=before),
             timeout=timeout,
             interval=0.1,
             what=f"the end of the rolling restart of {self.name}",

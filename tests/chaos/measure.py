@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import psutil
 
 from tests.chaos.customer import QUICK, Mix
-from tests.chaos.faults import EmptyRedis, Fault, FreezeServer, KillWorker, RestartServer, RollingRestart, Storm
+from tests.chaos.faults import (
+    Cut,
+    EmptyRedis,
+    Fault,
+    FreezeServer,
+    KillSupervisor,
+    KillWorker,
+    RestartServer,
+    RollingRestart,
+    Storm,
+)
 from tests.chaos.oracle import Touch
 from tests.chaos.world import World
 from tests.support.poll import eventually
@@ -29,6 +39,9 @@ SETTINGS = {
     "YADTQ_SUPERVISOR_CRASH_BUDGET": "1000",
     "YADTQ_SUPERVISOR_BACKOFF_S": "0",
 }
+
+
+LONE_ROUNDS = 3
 
 
 class Row(NamedTuple):
@@ -122,23 +135,76 @@ async def zombie(stack: StackName, folder: Path, _: int) -> list[Row]:
         ]
 
 
-async def outages(stack: StackName, folder: Path, _: int) -> list[Row]:
-    rows = []
-    plans: list[tuple[str, Fault]] = [
-        ("Kafka killed and started again", RestartServer("kafka", 1.0)),
-        ("Kafka SIGSTOP for 30 s", FreezeServer("kafka", 30.0)),
-        ("Redis killed and started again, with its data", RestartServer("redis", 1.0)),
-        ("Redis started again without data", EmptyRedis(restart=True)),
-        ("Redis SIGSTOP for 20 s", FreezeServer("redis", 20.0)),
-    ]
-    for number, (what, fault) in enumerate(plans):
-        async with World(folder / str(number), stack, settings=SETTINGS) as world:
-            await world.fleet(workers=2)
+async def lone_kills(stack: StackName, folder: Path, _: int) -> list[Row]:
+    """No supervisor: the group's session and the lease have to end."""
+    gaps = []
+    async with World(folder, stack, settings=SETTINGS) as world:
+        customer = await world.customer()
+        await world.worker("stays")
+        for number in range(LONE_ROUNDS):
+            worker = await world.worker(f"dies-{number}")
+            assert worker.ref is not None
+            jobs = await customer.submit(Mix({"sleep": 1}, sleep_ms=(5_000, 5_000)), 12)
+            await world.executing([job.id for job in jobs])
+            running = {run.task_id for run in world.running_on(worker.ref)}
+            at = world.pace.now()
+            await worker.kill()
+            world.touches.append(Touch("kill-worker", at, at, frozenset({worker.ref.id})))
+            await world.executing(sorted(running), attempt=2, timeout=60)
+            by_task = world.ledger.by_task()
+            gaps.append(max(by_task[task_id][-1].started_at for task_id in running) - at)
+            await world.final(jobs)
+        await world.settled()
+        verdict = await world.verdict()
+    seen = f"{statistics.median(gaps):.1f} s (median of {len(gaps)}), {max(gaps):.1f} s at most"
+    what = "`kill -9` of a worker without a supervisor: its tasks are executing again"
+    return [Row(what, "≤ lease, session and 6 s", seen, max(gaps) < 20), _verdict("…", verdict)]
+
+
+async def supervisor_kill(stack: StackName, folder: Path, _: int) -> list[Row]:
+    async with World(folder, stack, settings=SETTINGS) as world:
+        fleet, customer = await world.fleet(workers=3), await world.customer()
+        await world.watched()
+        customer.start_load(Mix(), 40)
+        await world.working(100)
+        begun = world.pace.now()
+        fault = KillSupervisor(fleet)
+        await fault.inject(world)
+        await fault.heal(world)
+        took = world.pace.now() - begun
+        back = await world.probe(customer)
+        await world.settled()
+        again, verdict = len(world.repeated()), await world.verdict()
+    seen = f"{again}; workers drained and new ones ready after {took:.1f} s, fresh tasks done {back:.2f} s later"
+    what = "`kill -9` of a supervisor, and a new one in its place: second executions"
+    return [Row(what, "0", seen, not again), _verdict("…", verdict)]
+
+
+PLANS: dict[str, tuple[str, Callable[[], Fault]]] = {
+    "kafka-stop": ("Kafka, clean restart", lambda: RestartServer("kafka", 0.5, clean=True)),
+    "kafka-kill": ("Kafka, SIGKILL and restart", lambda: RestartServer("kafka", 0.5)),
+    "kafka-freeze": ("Kafka, SIGSTOP for 30 s", lambda: FreezeServer("kafka", 30.0)),
+    "redis-kill": ("Redis, SIGKILL and restart with its data", lambda: RestartServer("redis", 1.0)),
+    "redis-empty": ("Redis, restart without its data", lambda: EmptyRedis(restart=True)),
+    "redis-freeze": ("Redis, SIGSTOP for 20 s", lambda: FreezeServer("redis", 20.0)),
+    "kafka-cut": ("half of the workers cut off from Kafka for 20 s", lambda: Cut("a", "kafka", "black-hole", 20.0)),
+    "redis-cut": ("half of the workers cut off from Redis for 20 s", lambda: Cut("a", "redis", "black-hole", 20.0)),
+}
+
+
+def outage(name: str) -> Callable[[StackName, Path, int], Coroutine[Any, Any, list[Row]]]:
+    """Under a load of 40/s; half of the tasks sleep up to 2.5 s."""
+    what, make = PLANS[name]
+
+    async def take(stack: StackName, folder: Path, _: int) -> list[Row]:
+        async with World(folder, stack, settings=SETTINGS) as world:
+            for party in ("a", "b"):
+                await world.fleet(party, workers=1)
             customer = await world.customer()
             await world.watched()
             customer.start_load(Mix(), 40)
-            await world.working(100)
-            before = world.spawned()
+            await world.working(150)
+            before, fault = world.spawned(), make()
             await fault.inject(world)
             await world.pace.pause(fault.lasts_s)
             await fault.heal(world)
@@ -146,19 +212,19 @@ async def outages(stack: StackName, folder: Path, _: int) -> list[Row]:
             await world.settled()
             restarted = world.spawned() - before
             failed = sum(seen.state == "FAILED" for seen in world.states.observations)
-            again = len(world.repeated())
+            again, lost = len(world.repeated()), len(world.acknowledged() - world.states.final)
             verdict = await world.verdict()
-            met = not (restarted or failed or verdict) and back <= 10
-            rows.append(
-                Row(
-                    what,
-                    "0 FAILED, 0 restarted, throughput back ≤ 10 s",
-                    f"{failed} FAILED, {restarted} restarted, back after {back:.2f} s, {again} of "
-                    f"{len(customer.acknowledged)} tasks run again, {len(verdict)} violations",
-                    met,
-                )
-            )
-    return rows
+        seen = (
+            f"{lost} lost, {failed} FAILED, {restarted} restarted, {again} of {len(customer.acknowledged)} run twice, "
+            f"fresh tasks done {back:.2f} s after the heal"
+        )
+        met = not (lost or failed or restarted or verdict) and back <= 10
+        return [
+            Row(what, "0 lost, 0 FAILED, no process restarted, ≤ 10 s", seen, met),
+            *([_verdict("…", verdict)] if verdict else []),
+        ]
+
+    return take
 
 
 async def deploys(stack: StackName, folder: Path, _: int) -> list[Row]:
@@ -252,8 +318,10 @@ async def stragglers(stack: StackName, folder: Path, _: int) -> list[Row]:
 
 MEASURES: dict[str, Callable[[StackName, Path, int], Coroutine[Any, Any, list[Row]]]] = {
     "kills": kills,
+    "lone-kills": lone_kills,
+    "supervisor-kill": supervisor_kill,
     "zombie": zombie,
-    "outages": outages,
+    **{name: outage(name) for name in PLANS},
     "deploys": deploys,
     "storm": storm,
     "stragglers": stragglers,

@@ -102,7 +102,9 @@ def _histories(evidence: Evidence) -> Iterator[History]:
     together = History(acknowledged={}, executions=[], observations=[], retries={})
     for task_id in {*evidence.acknowledged, *runs, *seen}:
         allowed = evidence.retries.get(task_id, 0) + len(touched_by(runs[task_id], evidence.touches))
-        if evidence.losses and _first_sign(evidence, task_id, runs[task_id]) < evidence.losses[-1]:
+        first_sign = _first_sign(evidence, task_id, runs[task_id])
+        if lived_through := sum(first_sign < at for at in evidence.losses):
+            allowed += lived_through * evidence.retries.get(task_id, 0)  # what had been counted is lost, too
             yield from _eras(evidence, task_id, runs[task_id], seen[task_id], allowed)
             continue
         if task_id in evidence.acknowledged:

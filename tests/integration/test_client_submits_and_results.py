@@ -255,8 +255,6 @@ class TestRefusedBeforeAnythingIsSent:
 
 async def test_addresses_where_nobody_listens() -> None:
 
-
-
     dead = reserve_port()
     started = time.monotonic()
     app = Yadtq("t", kafka=f"127.0.0.1:{dead}", redis=f"redis://127.0.0.1:{dead}/0", connect_timeout_s=1.0)
@@ -267,8 +265,6 @@ async def test_addresses_where_nobody_listens() -> None:
 
 
 async def test_kafka_where_nobody_listens(stack: Servers) -> None:
-
-
 
     for address in (f"127.0.0.1:{reserve_port()}", "no-such-host.invalid:9092"):
         started = time.monotonic()

@@ -64,7 +64,7 @@ async def test_the_second_call_breaks_off_and_another_worker_starts_them_at_once
         def sync_work(ctx: TaskContext) -> int:
             attempts.append(ctx.attempt)
             if ctx.attempt == 1:
-                time.sleep(1.5)  # noqa: ASYNC251 - it is a thread that can't be ended
+                time.sleep(1.5)  # in a thread, which can't be ended
             return ctx.attempt
     else:
 
@@ -117,9 +117,9 @@ async def test_a_drain_in_the_middle_of_everything_leaves_no_lease_behind(stack:
                 before = len(ran)
                 await eventually(lambda before=before: len(ran) > before + 200, interval=0.001)
             assert worker.executor.is_idle
-            assert not [
-                handle.id for handle in handles[: len(ran) + 200] if await handle.status() is S.IN_PROGRESS
-            ], "a claim was on its way when it drained"
+            assert not [handle.id for handle in handles[: len(ran) + 200] if await handle.status() is S.IN_PROGRESS], (
+                "a claim was on its way when it drained"
+            )
         async with running(app):
             async for _ in client.as_completed(handles, timeout=30):
                 pass

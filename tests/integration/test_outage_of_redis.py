@@ -17,10 +17,11 @@ from yadtq.errors import StoreUnavailable
 from yadtq.states import TaskStatus as S
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from tests.support.redis_server import RedisServer
     from yadtq import Yadtq
+
 
 class Work:
     """An app with one task, and what it really did."""
@@ -46,10 +47,10 @@ class Work:
 
 
 @pytest.fixture
-async def redis(redis_server: Callable[..., RedisServer]) -> AsyncIterator[RedisServer]:
+async def redis(redis_server: Callable[..., RedisServer]) -> RedisServer:
     server = redis_server()
     await server.start()
-    yield server
+    return server
 
 
 def own_redis(stack: Servers, redis: RedisServer) -> Servers:

@@ -1,4 +1,4 @@
-"""Another implementation's Kafka client submits by the documented format, and reads the group's offsets (docs/wire-format.md)."""
+"""Another Kafka client submits by the documented format (docs/wire-format.md), and reads the group's offsets."""
 
 from __future__ import annotations
 

@@ -89,7 +89,9 @@ def make_delivery(
     return delivery
 
 
-async def committed_and_ends(servers: Servers, app: str, queue: str = "default") -> tuple[dict[int, int], dict[int, int]]:
+async def committed_and_ends(
+    servers: Servers, app: str, queue: str = "default"
+) -> tuple[dict[int, int], dict[int, int]]:
     """Per partition of a task topic: what the app's group has committed (0 for nothing), and the next offset."""
     topic = f"yadtq.{app}.tasks.{queue}"
     consumer = AIOKafkaConsumer(

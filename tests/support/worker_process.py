@@ -93,7 +93,9 @@ class WorkerProcess:
 
 
 @asynccontextmanager
-async def worker_process(kafka: str, redis: str, app_name: str, ledger: Path, **env: Any) -> AsyncIterator[WorkerProcess]:
+async def worker_process(
+    kafka: str, redis: str, app_name: str, ledger: Path, **env: Any
+) -> AsyncIterator[WorkerProcess]:
     """Entered when it runs. It is killed at the end unless it has ended by then."""
     log = ledger.with_name(f"worker-{time.monotonic_ns()}.log")
     settings = {f"YADTQ_{name.upper()}": str(value) for name, value in {**SHORT, **env}.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import gc
 import json
@@ -220,7 +221,7 @@ class TestFailure:
         assert error_of(await bench.run(work))["type"] == "CancelledError"
 
     async def test_an_error_that_can_not_even_be_printed(self, bench: Bench) -> None:
-        class Broken(Exception):  # noqa: N818
+        class Broken(Exception):
             def __str__(self) -> str:
                 raise RuntimeError("not even that")
 
@@ -448,10 +449,8 @@ class TestStops:
 
     async def test_a_task_that_swallows_its_cancellation_and_returns_has_succeeded(self, bench: Bench) -> None:
         async def work() -> str:
-            try:
+            with contextlib.suppress(asyncio.CancelledError):
                 await forever()
-            except asyncio.CancelledError:
-                pass
             return "late"
 
         outcome = await bench.run(work, timeout_s=0.02)

@@ -232,6 +232,27 @@ async def test_a_reset_below_what_is_committed_starts_anew(bench: Bench) -> None
     assert bench.fetcher.trackers[P0].watermark == 0
 
 
+async def test_a_topic_that_is_made_anew_is_read_from_its_start_though_nothing_was_committed(bench: Bench) -> None:
+    bench.consumer.give(*records(0, 1, 2))
+    await bench.taken(3)
+    bench.consumer.give(*records(0, 1))
+    assert ids(await bench.taken(2)) == ["0-0", "0-1"]
+
+
+async def test_a_commit_while_records_come_again_is_no_reset(bench: Bench) -> None:
+    bench.consumer.give(*records(0, 1, 2, 3))
+    deliveries = await bench.taken(4)
+    bench.consumer.assign([P0])  # from here on Kafka's position is 0
+    for delivery in deliveries[:3]:
+        delivery.done()
+    assert await bench.fetcher.commit()
+    bench.consumer.give(*records(0, 1))
+    bench.consumer.give(*records(2, 3, 4))
+    assert ids(await bench.taken(1)) == ["0-4"]
+    assert not deliveries[3].tracker.lost
+    assert bench.fetcher.trackers[P0].watermark == 3
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -80,7 +80,7 @@ class TestArguments:
 
     def test_without_annotations_anything_goes(self, app: Yadtq) -> None:
         @app.task
-        def work(a, b=None):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+        def work(a, b=None):  # type: ignore[no-untyped-def]
             return a
 
         assert work.validate(({"any": ["thing"]},), {})[0][0] == {"any": ["thing"]}
@@ -143,7 +143,7 @@ class TestResults:
 
     def test_without_annotation_plain_data(self, app: Yadtq) -> None:
         @app.task
-        def work():  # type: ignore[no-untyped-def]  # noqa: ANN202
+        def work():  # type: ignore[no-untyped-def]
             return None
 
         assert work.decode_result(work.encode_result({"at": timedelta(seconds=1), "n": [1, None]})) == {
@@ -165,6 +165,17 @@ class TestResults:
 
         with pytest.raises(Discard):
             work.encode_result(object())
+
+    def test_what_no_client_could_read(self, app: Yadtq) -> None:
+        @app.task
+        def work() -> Any: ...
+
+        deep: list[Any] = []
+        for _ in range(230):
+            deep = [deep]
+        with pytest.raises(Discard, match="recursion"):
+            work.encode_result(deep)
+        assert work.encode_result([[]] * 1_000)
 
     def test_a_result_of_another_version_of_the_task(self, app: Yadtq) -> None:
         @app.task

@@ -21,14 +21,17 @@ class TrackerMachine(RuleBasedStateMachine):
         self.received: list[int] = []
         self.finished: set[int] = set()
         self.committed = start
+        self.again: list[int] = []
 
     @rule(gap=st.integers(0, 3))
     def receive_the_next(self, gap: int) -> None:
         # The first record is what a tracker is made for: gaps come after it.
         offset = self.position + (gap if self.received else 0)
         assert self.tracker.receive(offset, offset), "it is new"
+        assert not self.tracker.is_rewind(offset)
         self.received.append(offset)
-        self.position = offset + 1
+        self.position = self.tracker.position = offset + 1
+        self.again = []
 
     @precondition(lambda self: self.received)
     @rule(data=st.data())
@@ -46,19 +49,28 @@ class TrackerMachine(RuleBasedStateMachine):
         self.finished.add(offset)
 
     @rule()
-    def a_rebalance_delivers_again_what_is_not_committed(self) -> None:
-        for offset in [each for each in self.received if each >= self.committed]:
-            assert not self.tracker.is_rewind(offset), "delivered again is not a rewind"
+    def a_rebalance(self) -> None:
+        self.tracker.reassigned()
+        self.again = [each for each in self.received if each >= self.committed]
+
+    @precondition(lambda self: self.again)
+    @rule(data=st.data())
+    def what_was_not_committed_then_comes_again(self, data: st.DataObject) -> None:
+        # Batch by batch, while tasks end and are committed.
+        batch = [self.again.pop(0) for _ in range(data.draw(st.integers(1, len(self.again))))]
+        assert not self.tracker.is_rewind(batch[0]), "delivered again is not a rewind"
+        for offset in batch:
             assert not self.tracker.receive(offset, -1), "it came before"
+        self.tracker.position = batch[-1] + 1
 
     @rule()
     def commit(self) -> None:
         self.committed = self.tracker.committed = self.tracker.watermark
 
-    @precondition(lambda self: self.committed > self.start)
+    @precondition(lambda self: self.tracker.position > 0)
     @rule(data=st.data())
-    def a_reset_below_what_is_committed_is_a_rewind(self, data: st.DataObject) -> None:
-        assert self.tracker.is_rewind(data.draw(st.integers(self.start, self.committed - 1)))
+    def an_offset_below_where_the_log_goes_on_is_a_rewind(self, data: st.DataObject) -> None:
+        assert self.tracker.is_rewind(data.draw(st.integers(0, self.tracker.position - 1)))
 
     @invariant()
     def the_watermark_is_the_lowest_unfinished(self) -> None:

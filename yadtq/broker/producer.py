@@ -191,6 +191,10 @@ def _noted(batch_done: asyncio.Future[Any]) -> asyncio.Future[Any]:
 async def _abandon(producer: AIOKafkaProducer) -> None:
     """What a stop leaves that was broken off while it flushed: a sender and connections that would go on for ever."""
     with anyio.move_on_after(1):
-        producer._message_accumulator.fail_all(KafkaConnectionError("the producer was given up"))
+        accumulator = producer._message_accumulator
+        accumulator.fail_all(KafkaConnectionError("the producer was given up"))
+        for batches in accumulator._batches.values():
+            for batch in batches:
+                batch._drain_waiter.exception()  # looked at, in the name of those who might have waited for room
         await producer.client.close()
         await producer._sender.close()

@@ -21,7 +21,7 @@ class PartitionTracker(Generic[T]):
     start: the first offset received. lost: the partition has gone to another worker; nothing may be committed any more.
     """
 
-    __slots__ = ("_in_flight", "committed", "last_seen", "lost")
+    __slots__ = ("_in_flight", "committed", "last_seen", "lost", "position")
 
     def __init__(self, start: int) -> None:
         # Not a dict: taking its head scans the tombstones of all heads before (60 k of them: 0.47 s, not 0.005 s).
@@ -29,6 +29,8 @@ class PartitionTracker(Generic[T]):
         self.last_seen = start - 1
         self.committed = start
         self.lost = False
+        #: Where the log goes on for us: no record below comes without a new assignment.
+        self.position = start
 
     def receive(self, offset: int, item: T) -> bool:
         """False: seen before (it came again after a rebalance), so it is in flight or finished; drop it silently."""
@@ -65,9 +67,13 @@ class PartitionTracker(Generic[T]):
         """The item that holds the watermark back."""
         return next(iter(self._in_flight.values())) if self._in_flight else None
 
-    def is_rewind(self, offset: int) -> bool:
-        """Below what has been committed: the log was reset or made anew, and this tracker is of another log.
+    def reassigned(self) -> None:
+        """All that is not committed comes again, from the offset that is the committed one at this moment.
 
-        Merely delivered again is not a rewind: the group's position is never below the committed offset.
+        What is committed while it comes doesn't matter: the position has been read before.
         """
-        return offset < self.committed
+        self.position = self.committed
+
+    def is_rewind(self, offset: int) -> bool:
+        """Below where the log goes on: it was reset or made anew, and this tracker is of another log."""
+        return offset < self.position

@@ -53,7 +53,9 @@ class Waiters:
         self._recheck_now = asyncio.Event()
         self._stopped = False
         self._incarnation: str | None = None
-        self._lost_at: float | None = None
+        self._has_lost = False
+        #: Since when Redis has known nothing of a task, by its own answers.
+        self._unknown_since: dict[str, float] = {}
         # After a total loss workers write anew what they hold within two heartbeats, and what they claim next as soon
         # as leases and sessions allow. What is still unknown then had ended before the loss.
         self._lost_after_s = settings.lease_s + settings.session_timeout_s + 2 * settings.heartbeat_s
@@ -113,6 +115,7 @@ class Waiters:
         finally:
             self._users[task_id] -= 1
             if not self._users[task_id]:
+                self._unknown_since.pop(task_id, None)
                 del self._users[task_id]
                 self._waiting.pop(task_id).cancel()
         if snapshot.payload.startswith(b"@"):
@@ -148,17 +151,21 @@ class Waiters:
                         self._resolve(task_id, snapshot)
                     elif snapshot is None:
                         self._give_up_lost(task_id)
+                    else:
+                        self._unknown_since.pop(task_id, None)
         except StoreUnavailable as error:
             log.warning("waiters can't be looked at: %s", error)
 
     def _notice_loss(self, incarnation: str) -> None:
         if self._incarnation not in (None, incarnation):
             log.error("Redis has lost its data (incarnation %s is now %s)", self._incarnation, incarnation)
-            self._lost_at = self._clock.monotonic()
+            self._has_lost = True
         self._incarnation = incarnation
 
     def _give_up_lost(self, task_id: str) -> None:
-        if self._lost_at is not None and self._clock.monotonic() - self._lost_at > self._lost_after_s:
+        """Not by the age of the loss: a task submitted long after it, in another outage, is unknown for a while, too."""
+        now = self._clock.monotonic()
+        if self._has_lost and now - self._unknown_since.setdefault(task_id, now) > self._lost_after_s:
             future = self._waiting.get(task_id)
             if future is not None and not future.done():
                 future.set_exception(ResultLost(task_id))

@@ -98,6 +98,8 @@ class Fetcher:
         kept = frozenset(partitions)
         for partition in self.trackers.keys() - kept:
             self.trackers.pop(partition).lost = True
+        for tracker in self.trackers.values():
+            tracker.reassigned()
         self._assigned = kept
 
     async def _poll(self, group: TaskGroup) -> None:
@@ -121,11 +123,12 @@ class Fetcher:
     def _receive(self, partition: Partition, records: Sequence[ConsumedRecord], group: TaskGroup) -> None:
         tracker = self.trackers.get(partition)
         if tracker is not None and tracker.is_rewind(records[0].offset):
-            log.error("%s/%d was reset below what is committed: starting anew at %d", *partition, records[0].offset)
+            log.error("%s/%d was reset to an earlier offset: starting anew at %d", *partition, records[0].offset)
             tracker.lost = True
             tracker = None
         if tracker is None:
             tracker = self.trackers[partition] = PartitionTracker(records[0].offset)
+        tracker.position = records[-1].offset + 1
         now = self._clock.monotonic()
         find = self._registry.find
         fresh: list[Delivery] = []

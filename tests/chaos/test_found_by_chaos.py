@@ -1,0 +1,119 @@
+"""Bugs that the mix of faults has found, each in the smallest world that shows it."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.poll import eventually
+from yadtq.broker import consumer as consumers
+from yadtq.broker import producer as producers
+from yadtq.broker.topics import TopicNames, provision
+from yadtq.clock import SystemClock
+from yadtq.embedded import EmbeddedStack
+from yadtq.errors import BrokerUnavailable, ResultLost
+from yadtq.ports import OutRecord, Snapshot
+from yadtq.settings import Settings
+from yadtq.states import TaskStatus
+from yadtq.store.keys import Keys
+from yadtq.store.waiters import Waiters
+from yadtq.testing.clock import ManualClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection, Sequence
+
+    from yadtq.ports import Partition
+
+NAMES = TopicNames("found")
+TOPIC = NAMES.tasks("default")
+
+
+@pytest.fixture
+async def broker() -> AsyncIterator[tuple[EmbeddedStack, Settings]]:
+    async with EmbeddedStack() as stack:
+        settings = Settings.load(kafka=stack.kafka, redis=stack.redis, kafka_request_timeout_s=1)
+        await provision(settings, NAMES, ["default"])
+        yield stack, settings
+
+
+async def test_a_producer_that_is_replaced_leaves_nothing_behind(
+    broker: tuple[EmbeddedStack, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sender and its connections went on for ever, and errors of its batches were reported as nobody's."""
+    monkeypatch.setattr(producers, "_FLUSH_S", 0.2)
+    stack, settings = broker
+    producer = producers.KafkaProducer(settings, timeout_s=0.3)
+    await producer.start()
+    records = [OutRecord(TOPIC, b"task") for _ in range(10)]
+    await producer.append(records)
+    stack.broker.freeze()
+    for _ in range(5):
+        with pytest.raises(BrokerUnavailable):
+            await producer.append(records)
+    stack.broker.thaw()
+    await eventually(lambda: appended(producer, records), what="the next producer")
+    await producer.stop()
+    # The fixtures of every test fail it for tasks left running and for errors that nobody has looked at.
+
+
+async def appended(producer: producers.KafkaProducer, records: list[OutRecord]) -> bool:
+    await producer.append(records)
+    return True
+
+
+async def test_a_commit_that_is_late_is_nobodys_lost_error(
+    broker: tuple[EmbeddedStack, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "_COMMIT_TIMEOUT_S", 0.2)
+    stack, settings = broker
+    assigned: list[Collection[Partition]] = []
+    consumer = consumers.KafkaTaskConsumer(settings, NAMES.group, [TOPIC], clock=SystemClock())
+    await consumer.start(assigned.append, dict)
+    await eventually(lambda: [len(partitions) for partitions in assigned] == [settings.num_partitions])
+    stack.broker.freeze()
+    for offset in range(1, 4):
+        assert not await consumer.commit({(TOPIC, 0): offset})
+    await stack.broker.kill()
+    assert not await consumer.commit({(TOPIC, 0): 9})
+    await consumer.stop()
+
+
+class _Redis:
+    """A store that knows what `states` says, for `Waiters`; its incarnation is `life`."""
+
+    redis = SimpleNamespace()
+    keys = Keys("found")
+
+    def __init__(self) -> None:
+        self.life = "one"
+        self.states: dict[str, Snapshot] = {}
+
+    async def incarnation(self) -> str:
+        return self.life
+
+    async def wait(self, _channel: str, task_ids: Sequence[str]) -> list[Snapshot | None]:
+        return [self.states.get(task_id) for task_id in task_ids]
+
+
+async def test_a_task_submitted_in_an_outage_long_after_a_loss_of_data_is_not_called_lost() -> None:
+    """Its QUEUED record comes late, and until then Redis knows nothing of it: once, that was taken for the old loss."""
+    redis, clock, settings = _Redis(), ManualClock(), Settings.load()
+    waiters = Waiters(redis, settings, clock)  # type: ignore[arg-type]
+    old = asyncio.create_task(waiters.final("old"))
+    await eventually(lambda: len(waiters) == 1)
+    await waiters._recheck()
+    redis.life = "two"
+    for _ in range(3):
+        await waiters._recheck()
+        clock.advance(30)
+    with pytest.raises(ResultLost):
+        await old
+    new = asyncio.create_task(waiters.final("new"))
+    await eventually(lambda: len(waiters) == 1)
+    await waiters._recheck()
+    redis.states["new"] = Snapshot(TaskStatus.SUCCESS, 1, b"5")
+    await waiters._recheck()
+    assert (await new).payload == b"5"
