@@ -12,18 +12,16 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar, overload
 
 import anyio
-from pydantic import TypeAdapter, ValidationError
 
 from yadtq.broker.producer import KafkaProducer
 from yadtq.broker.roster import live_workers, watch_workers
 from yadtq.broker.topics import TopicNames, provision
 from yadtq.clock import SystemClock
 from yadtq.codec import CodecError, decode
-from yadtq.envelope import Envelope, TaskId, TaskName, decode_envelope, encode_envelope, new_task_id
+from yadtq.envelope import Envelope, encode_envelope, new_task_id
 from yadtq.errors import (
     BrokerUnavailable,
     ConfigError,
-    EnvelopeError,
     InvalidArguments,
     PayloadTooLarge,
     StoreUnavailable,
@@ -40,7 +38,7 @@ from yadtq.states import TaskStatus
 from yadtq.store.registrar import Registrar
 from yadtq.store.tasks import RedisStore
 from yadtq.store.waiters import Waiters
-from yadtq.task import BoundTask, CallOptions, Task
+from yadtq.task import BoundTask, CallOptions, Task, checked_id, checked_name, refuse_unreadable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
@@ -57,12 +55,6 @@ log = logging.getLogger("yadtq.client")
 P = ParamSpec("P")
 R = TypeVar("R")
 AnyTask = Task[Any, Any] | BoundTask[Any, Any] | str
-
-# What a worker could not decode would never end: it is refused here, by the same rules.
-_TASK_ID: TypeAdapter[str] = TypeAdapter(TaskId)
-_TASK_NAME: TypeAdapter[str] = TypeAdapter(TaskName)
-#: Records with fewer brackets can't be nested deeper than the parser goes (200), so they need no look.
-_DEEP = 150
 
 
 class _Submission(NamedTuple):
@@ -258,18 +250,14 @@ class Client:
             name = task.name
             args, kwargs = task.validate(args, kwargs)
         else:
-            name = _checked(_TASK_NAME, task, "task name: 1 to 200 characters")
-        if options.task_id is None:
-            task_id = new_task_id()
-        else:
-            task_id = _checked(_TASK_ID, options.task_id, "task_id: 1 to 128 characters, no spaces and no braces")
+            name = checked_name(task)
+        task_id = new_task_id() if options.task_id is None else checked_id(options.task_id)
         try:
             value = encode_envelope(
                 Envelope(task_id, name, list(args), kwargs, 1, time.time(), options.retries, options.timeout)
             )
-            if value.count(b"[") + value.count(b"{") > _DEEP:
-                decode_envelope(value)
-        except (CodecError, EnvelopeError) as error:
+            refuse_unreadable(value)
+        except CodecError as error:
             raise InvalidArguments(name, f"no JSON form: {error}") from None
         if len(value) > self._settings.max_task_bytes:
             raise PayloadTooLarge(name, len(value), self._settings.max_task_bytes)
@@ -387,13 +375,6 @@ class Client:
     def watch_workers(self) -> AsyncIterator[list[Heartbeat]]:
         """`async for workers in client.watch_workers()`: the live workers, anew after every heartbeat interval."""
         return watch_workers(self._settings, self._names.heartbeats)
-
-
-def _checked(rule: TypeAdapter[str], value: str, words: str) -> str:
-    try:
-        return rule.validate_python(value)
-    except ValidationError:
-        raise ConfigError(f"{words}, not {value!r}") from None
 
 
 def _failure(task_id: str, snapshot: Snapshot) -> TaskFailed | TaskCancelled:

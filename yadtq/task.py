@@ -20,6 +20,7 @@ from pydantic_core import PydanticSerializationError
 
 from yadtq.codec import CodecError, decode
 from yadtq.context import TaskContext
+from yadtq.envelope import TaskId, TaskName
 from yadtq.errors import ConfigError, Discard, InvalidArguments
 from yadtq.retry import RetryPolicy
 
@@ -28,12 +29,14 @@ if TYPE_CHECKING:
 
     from yadtq.handle import TaskHandle
 
-__all__ = ["BoundTask", "CallOptions", "Submitter", "Task"]
+__all__ = ["BoundTask", "CallOptions", "Submitter", "Task", "checked_id", "checked_name", "refuse_unreadable"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_NAME_CHARS = 200  # of envelope.TaskName
+# What a worker could not decode would never end: it is refused before it is sent, by the same rules.
+_TASK_ID: TypeAdapter[str] = TypeAdapter(TaskId)
+_TASK_NAME: TypeAdapter[str] = TypeAdapter(TaskName)
 #: JSON with fewer brackets can't be nested deeper than the parser goes (200), so it needs no look.
 _DEEP = 150
 
@@ -75,9 +78,7 @@ class Task(Generic[P, R]):
             raise ConfigError(f"task {function.__name__!r}: a task returns one result, it can't yield")
         update_wrapper(self, function)
         self.function = function
-        self.name: str = name or function.__name__
-        if len(self.name) > _NAME_CHARS:
-            raise ConfigError(f"task {self.name[:30]!r}...: a name has {_NAME_CHARS} characters at most")
+        self.name: str = checked_name(name or function.__name__)
         self.queue = queue
         self.retry = retry or RetryPolicy()
         self.timeout = _checked_timeout(timeout, self.name)
@@ -144,8 +145,7 @@ class Task(Generic[P, R]):
         try:
             # The serializer itself, not TypeAdapter.dump_json, whose Python part costs three times the serialising.
             payload: bytes = self._result.serializer.to_json(value, warnings="error")
-            if payload.count(b"[") + payload.count(b"{") > _DEEP:
-                decode(payload)
+            refuse_unreadable(payload)
             return payload
         except (PydanticSerializationError, ValueError) as error:
             reason = str(error).splitlines()[-1].strip()
@@ -171,6 +171,29 @@ class BoundTask(Generic[P, R]):
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """See `Task.submit`."""
         return await self.task._submitter().submit_task(self.task, args, kwargs, self.options)
+
+
+def checked_id(task_id: str) -> str:
+    """Raises `ConfigError`."""
+    return _checked(_TASK_ID, task_id, "task_id: 1 to 128 characters, no spaces and no braces")
+
+
+def checked_name(name: str) -> str:
+    """Raises `ConfigError`."""
+    return _checked(_TASK_NAME, name, "task name: 1 to 200 characters")
+
+
+def _checked(rule: TypeAdapter[str], value: str, words: str) -> str:
+    try:
+        return rule.validate_python(value)
+    except ValidationError:
+        raise ConfigError(f"{words}, not {_short(value)}") from None
+
+
+def refuse_unreadable(json: bytes) -> None:
+    """Raises `CodecError` for JSON that is nested deeper than the parser goes: the writer doesn't mind."""
+    if json.count(b"[") + json.count(b"{") > _DEEP:
+        decode(json)
 
 
 def _checked_timeout(timeout: float | None, name: str) -> float | None:

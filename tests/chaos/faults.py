@@ -301,7 +301,10 @@ class EmptyRedis(Blow):
     restart: bool
 
     async def inject(self, world: World) -> None:
-        # What was final just now must have been seen to be: there will be no other witness.
+        # Nothing may change between the last look at what was final and the loss: there will be no other witness.
+        for proxy in world.servers.redis_proxies.values():
+            proxy.hold()
+        await world.pace.pause(0.05)
         await world.states.look(world.task_ids())
         if self.restart:
             await world.servers.redis.kill()
@@ -312,6 +315,8 @@ class EmptyRedis(Blow):
             async with Redis.from_url(world.servers.direct_redis) as redis:
                 await redis.flushall()
             world.losses.append(world.pace.now())
+        for proxy in world.servers.redis_proxies.values():
+            proxy.heal()
         _touch(world, self.kind, float("-inf"))
 
     def describe(self) -> str:

@@ -39,6 +39,7 @@ class StateWatch:
         self._redis = Redis.from_url(redis, socket_timeout=2, socket_connect_timeout=2, decode_responses=True)
         self._keys = Keys(app)
         self._last: dict[str, Observation] = {}
+        self._looking = asyncio.Lock()
         self._random = random.Random(0)
         self.observations: list[Observation] = []
         #: Those that were ever seen final. After a loss of Redis's data one may run again, and is looked at as often.
@@ -56,6 +57,11 @@ class StateWatch:
         return await self.look_at(open_ids + again)
 
     async def look_at(self, task_ids: list[str]) -> bool:
+        # One look at a time: an answer that is noted late would make time run backwards.
+        async with self._looking:
+            return await self._look_at(task_ids)
+
+    async def _look_at(self, task_ids: list[str]) -> bool:
         for at in range(0, len(task_ids), 1000):
             part = task_ids[at : at + 1000]
             try:
