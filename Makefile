@@ -12,6 +12,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 # Further words for pytest: make unit ARGS="-k tracker -x"
 ARGS ?=
+# The smoke tests run on the embedded stack as well where Apache Kafka can be run.
+STACK := $(if $(and $(shell command -v java),$(shell command -v mvn)),--stack both)
 
 BROKER_SOURCES := $(shell find devbroker -type f \( -name '*.go' -o -name 'go.*' -o -name '*.py' -o -name '*.toml' \) -not -path '*/build/*')
 
@@ -26,7 +28,7 @@ dev: env ## a local Kafka and Redis on their default ports where these are free,
 ##@ Test it
 
 test: env servers ## all tests but the benchmarks; without Java and Maven those that need Apache Kafka are skipped
-	$(PYTEST) --ignore=tests/bench $(ARGS)
+	$(PYTEST) --ignore=tests/bench $(STACK) $(ARGS)
 
 check: env ## lint, format, types, import layers
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from yadtq.codec import encode
@@ -45,8 +45,8 @@ class Envelope:
     kwargs: dict[str, Any] = field(default_factory=dict)
     v: Literal[1] = 1
     at: float | None = None
-    retries: Annotated[int, "attempts after the first"] | None = None
-    timeout_s: float | None = None
+    retries: Annotated[int, Field(ge=0)] | None = None
+    timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
 _ENVELOPE: TypeAdapter[Envelope] = TypeAdapter(Envelope)

@@ -47,7 +47,7 @@ async def running_worker(worker: Worker) -> AsyncIterator[asyncio.Task[None]]:
         def started(self, value: None = None) -> None:
             started.set()
 
-    run = asyncio.create_task(worker.run(task_status=Status()))  # type: ignore[arg-type]
+    run = asyncio.create_task(worker.run(task_status=Status()))
     waiting = asyncio.create_task(started.wait())
     await asyncio.wait([run, waiting], return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()

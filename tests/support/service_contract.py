@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Coroutine
 
     from yadtq.service import Service
 
@@ -76,7 +76,7 @@ async def _is_cancelled(service: Service) -> None:
     service.stop()
 
 
-def _run(service: Service) -> Callable[..., Awaitable[None]]:
+def _run(service: Service) -> Callable[..., Coroutine[Any, Any, None]]:
     async def run(*, task_status: anyio.abc.TaskStatus[None]) -> None:
         await service.run(task_status=task_status)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from anyio.abc import TaskStatus  # noqa: TC002 - in the signature of a method that anyio calls
+from anyio.abc import TaskStatus
 
 from tests.support.service_contract import exercise_service
 from yadtq.service import ServiceEnded, start_services

@@ -198,9 +198,12 @@ class Fetcher:
             if (watermark := tracker.watermark) > tracker.committed
         }
 
-    async def commit(self) -> bool:
-        """True: everything finished is committed."""
-        offsets = self.watermarks()
+    async def commit(self, *, again: bool = False) -> bool:
+        """True: everything finished is committed. again: also what we have committed before."""
+        if again:
+            offsets = {partition: tracker.watermark for partition, tracker in self.trackers.items()}
+        else:
+            offsets = self.watermarks()
         if not offsets:
             return True
         done = await self._consumer.commit(offsets)
