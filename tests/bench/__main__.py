@@ -54,6 +54,7 @@ def parse() -> argparse.Namespace:
     trace.add_argument("--scenario", default="A,B1,B2")
     trace.add_argument("--count", type=int, default=40, help="functions to print")
     trace.add_argument("-n", type=int, default=20_000, help="tasks")
+    trace.add_argument("--partitions", type=int, default=4, help="of A's topic")
     driver.add_arguments(commands.add_parser("peers", help="the same scenarios on other task queues, side by side"))
     docs.add_arguments(commands.add_parser("docs", help="put tables and chart into docs/ from JSON files"))
     return parser.parse_args()

@@ -23,15 +23,15 @@ def run(arguments: argparse.Namespace) -> int:
         folder = Path(name)
         for scenario in arguments.scenario.split(","):
             if scenario == "A":
-                _worker(stack, folder, arguments.n, arguments.count)
+                _worker(stack, folder, arguments.n, arguments.count, arguments.partitions)
             for what in _CLIENTS.get(scenario, []):
                 _client(stack, folder, what, arguments.n if scenario == "B2" else arguments.n // 5, arguments.count)
     return 0
 
 
-def _worker(stack: Stack, folder: Path, n: int, count: int) -> None:
+def _worker(stack: Stack, folder: Path, n: int, count: int, partitions: int) -> None:
     app, path = new_app(), folder / "worker.prof"
-    ids = child(stack, "fill", app, n=n)["ids"]
+    ids = child(stack, "fill", app, n=n, partitions=partitions)["ids"]
     with stack.store() as store, workers(stack, app, folder, profile=path) as up:
         (start,) = first_tasks(up)
         wall = Finals(store, app, ids).wait(300) - start
