@@ -41,7 +41,7 @@ from yadtq.store.waiters import Waiters
 from yadtq.task import BoundTask, CallOptions, Task, checked_id, checked_name, refuse_unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 
     from yadtq.envelope import Heartbeat
     from yadtq.ports import Snapshot
@@ -55,6 +55,9 @@ log = logging.getLogger("yadtq.client")
 P = ParamSpec("P")
 R = TypeVar("R")
 AnyTask = Task[Any, Any] | BoundTask[Any, Any] | str
+
+
+_NO_OPTIONS = CallOptions()
 
 
 class _Submission(NamedTuple):
@@ -154,12 +157,12 @@ class Client:
         found, options = self._resolve(task)
         return await self._submit(found, args, kwargs, options)
 
-    async def submit_task(
+    def submit_task(
         self, task: Task[Any, R] | str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
-    ) -> TaskHandle[R]:
+    ) -> Coroutine[Any, Any, TaskHandle[R]]:
         """`task.Submitter`: what `task.submit` and `task.options(...).submit` call. A name gets its options only here."""
         found, _ = self._resolve(task)
-        return await self._submit(found, args, kwargs, options)
+        return self._submit(found, args, kwargs, options)
 
     async def submit_many(
         self, task: AnyTask, calls: Iterable[Sequence[Any] | dict[str, Any]], options: CallOptions | None = None
@@ -223,7 +226,10 @@ class Client:
         queue = self._queue(task, options)
         if queue not in self._provisioned:
             await self._provision({queue})
-        await self._admit(1)
+        if self._pending < self._settings.max_pending_submits:
+            self._pending += 1
+        else:
+            await self._admit(1)
         try:
             await self._submissions.run(submission)
         except (BrokerUnavailable, TimeoutError) as error:
@@ -236,9 +242,9 @@ class Client:
         if isinstance(task, BoundTask):
             return task.task, task.options
         if isinstance(task, Task):
-            return task, CallOptions()
+            return task, _NO_OPTIONS
         # A client without any task of its own (a script, another team's service) submits by name, unvalidated here.
-        return (self._registry.get(task) if len(self._registry) else task), CallOptions()
+        return (self._registry.get(task) if len(self._registry) else task), _NO_OPTIONS
 
     def _encode(
         self, task: Task[Any, Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions

@@ -25,7 +25,7 @@ from yadtq.errors import ConfigError, Discard, InvalidArguments
 from yadtq.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from yadtq.handle import TaskHandle
 
@@ -49,6 +49,9 @@ class CallOptions:
     queue: str | None = None
     retries: int | None = None
     timeout: float | None = None
+
+
+_NO_OPTIONS = CallOptions()
 
 
 class Submitter(Protocol):
@@ -106,12 +109,12 @@ class Task(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<Task {self.name}>"
 
-    async def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, TaskHandle[R]]:
         """Send to a worker, through the app's connected client (`async with app.client(): ...`).
 
         Returns once Kafka has it (acks=all). Raises a `SubmitError`, or `ConfigError` if no client is connected.
         """
-        return await self._submitter().submit_task(self, args, kwargs, CallOptions())
+        return self._submitter().submit_task(self, args, kwargs, _NO_OPTIONS)
 
     def options(
         self,
