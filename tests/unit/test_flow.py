@@ -62,8 +62,8 @@ def test_all_partitions_are_asked_at_once_while_none_is_left_out() -> None:
 
 
 def test_half_a_share_at_once_of_partitions_that_have_none_yet() -> None:
-    assert allowance([A], {}, window=200, span=1000, most=500) == Allowance(100, None, [])
-    assert allowance([A, B], {}, window=200, span=1000, most=500) == Allowance(50, None, [])
+    assert allowance([A], {}, window=400, span=1000, most=500) == Allowance(200, None, [])
+    assert allowance([A, B], {}, window=600, span=1000, most=500) == Allowance(150, None, [])
 
 
 def test_many_partitions_make_the_window_grow_rather_than_the_polls_tiny() -> None:
@@ -77,13 +77,13 @@ def test_a_stalled_partition_is_left_out_and_named() -> None:
 
 
 def test_a_full_partition_does_not_keep_another_from_being_read() -> None:
-    trackers = {A: tracker(span=60, in_flight=55), B: tracker(span=0, in_flight=0)}
-    assert allowance([A, B], trackers, window=200, span=100, most=500) == Allowance(50, [B], [])
+    trackers = {A: tracker(span=160, in_flight=150), B: tracker(span=0, in_flight=0)}
+    assert allowance([A, B], trackers, window=200, span=900, most=500) == Allowance(128, [B], [])
 
 
 def test_when_all_are_full_nothing_is_fetched_and_the_stalled_are_still_named() -> None:
-    trackers = {A: tracker(span=60, in_flight=55), B: tracker(span=100, in_flight=1)}
-    assert allowance([A, B], trackers, window=200, span=100, most=500) == Allowance(0, None, [B])
+    trackers = {A: tracker(span=199, in_flight=150), B: tracker(span=200, in_flight=1)}
+    assert allowance([A, B], trackers, window=200, span=200, most=500) == Allowance(0, None, [B])
 
 
 def test_without_any_partition_nothing_is_fetched() -> None:
