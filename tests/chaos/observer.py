@@ -119,15 +119,16 @@ class LogWatch:
         self._reader.close()
         self._committed.close()
 
-    def sample(self, finished: Callable[[], set[str]]) -> bool:
-        """Compare. finished: asked after the offsets were read, so that a late finish never looks bad."""
+    def sample(self, finished: Callable[[], set[str] | None]) -> bool:
+        """Compare. finished: asked after the offsets were read, so that a late finish never looks bad; None: unknown."""
         try:
             partitions = self._assigned()
             committed = self._committed.committed(partitions, timeout=KAFKA_S)
             self._read()
         except KafkaException:
             return False
-        done = finished()
+        if (done := finished()) is None:
+            return False
         lowest = lowest_unfinished(self.records, finished=done)
         now = time.monotonic()
         for place in committed:
@@ -184,8 +185,8 @@ async def sample_commits(states: StateWatch, log: LogWatch, task_ids: list[str])
     """One I4 sample: offsets first, then the log, then the states."""
     loop = asyncio.get_running_loop()
 
-    def finished() -> set[str]:
-        asyncio.run_coroutine_threadsafe(states.look(task_ids), loop).result(30)
-        return set(states.final)
+    def finished() -> set[str] | None:
+        seen = asyncio.run_coroutine_threadsafe(states.look(task_ids), loop).result(30)
+        return set(states.final) if seen else None
 
     await asyncio.to_thread(log.sample, finished)

@@ -38,7 +38,7 @@ def _words(process: psutil.Process) -> list[str]:
 
 def check_output(out: str, files: int) -> None:
     for words in (
-        r"4 workers run, each with its share of 4 partitions",
+        r"4 workers run, each with its share of 8 partitions",
         rf"{files} tasks submitted",
         r"kill -9 \d+: slot-\d",
         r"died of signal 9",
