@@ -186,7 +186,10 @@ async def sample_commits(states: StateWatch, log: LogWatch, task_ids: list[str])
     loop = asyncio.get_running_loop()
 
     def finished() -> set[str] | None:
-        seen = asyncio.run_coroutine_threadsafe(states.look(task_ids), loop).result(30)
+        # Whatever lies in the log, not only what was submitted by the time we began: a task may be appended, run and
+        # committed while the offsets are read, and before its submit has returned.
+        known = list({*task_ids, *(record.task_id for record in log.records)})
+        seen = asyncio.run_coroutine_threadsafe(states.look(known), loop).result(30)
         return set(states.final) if seen else None
 
     await asyncio.to_thread(log.sample, finished)
