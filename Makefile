@@ -51,6 +51,11 @@ system: env servers ## real processes and signals
 chaos: env servers ## processes killed and frozen, servers stopped, connections cut
 	$(PYTEST) tests/chaos $(ARGS)
 
+SEED ?=
+MINUTES ?= 30
+soak: env servers ## the full mix of faults under load: make soak SEED=7 MINUTES=30
+	$(BIN)/python -m tests.chaos soak $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) $(ARGS)
+
 docs: env ## check the documentation: links, code, settings, wire format
 	$(PYTEST) -q tests/unit/test_docs.py $(ARGS)
 
@@ -116,4 +121,4 @@ $(VENV)/.yadtq: $(VENV)/.devbroker pyproject.toml
 	@touch $@
 
 .PHONY: bench bench-check bench-peers chaos check clean contract demo dev distclean docs down env format help \
-  integration prerequisites servers system test unit up
+  integration prerequisites servers soak system test unit up

@@ -63,6 +63,8 @@ class Mix:
 
 
 QUICK = Mix({"quick": 1})
+#: Of everything a little, and nothing that a backlog of a few seconds would take long to work off.
+LIGHT = Mix(sleep_ms=(50, 800))
 
 
 class Customer:

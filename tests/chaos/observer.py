@@ -142,8 +142,9 @@ class LogWatch:
         return {place.partition: place.offset for place in places if place.offset >= 0}
 
     def ends(self) -> dict[int, int]:
+        # Not by the reader: on its connection the question would wait behind a fetch that waits for records.
         return {
-            place.partition: self._reader.get_watermark_offsets(place, timeout=KAFKA_S, cached=False)[1]
+            place.partition: self._committed.get_watermark_offsets(place, timeout=KAFKA_S, cached=False)[1]
             for place in self._assigned()
         }
 

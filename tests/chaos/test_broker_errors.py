@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chaos.customer import Mix
+from tests.chaos.customer import LIGHT
 from tests.chaos.faults import BrokerDrops, BrokerErrors, MoveCoordinator, MoveLeaders
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ async def undergo(world: World, faults: list[Fault]) -> None:
     await world.fleet(workers=2)
     customer = await world.customer()
     await world.watched()
-    customer.start_load(Mix(), per_second=40)
+    customer.start_load(LIGHT, per_second=40)
     await world.working(50)
     for fault in faults:
         await fault.inject(world)

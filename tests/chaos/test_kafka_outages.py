@@ -24,5 +24,5 @@ async def test_a_restart(world: World) -> None:
 @pytest.mark.kafka
 @pytest.mark.timeout(150)
 async def test_a_freeze_longer_than_every_timeout(world: World) -> None:
-    assert await outage(world, FreezeServer("kafka", lasts_s=12.0)) < BACK_S
+    assert await outage(world, FreezeServer("kafka", lasts_s=9.0)) < BACK_S
     assert world.repeated() == {}

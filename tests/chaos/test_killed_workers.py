@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chaos.customer import Mix
+from tests.chaos.customer import LIGHT, Mix
 from tests.chaos.faults import KillWorker
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _first(text: str, word: str) -> int:
 async def test_kills_one_after_another_under_load_lose_nothing(world: World) -> None:
     fleet, customer = await world.fleet(workers=3), await world.customer()
     await world.watched()
-    customer.start_load(Mix(), per_second=60)
+    customer.start_load(LIGHT, per_second=60)
     for which in (0, 1, 2, 0, 1):
         await world.working(50)
         fault = KillWorker(fleet, which)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 #: The same faults in every run, so that a failure in CI is one at home; another seed may be given.
 SEED = int(os.environ.get("YADTQ_TEST_SEED", "7"))
-SECONDS = 40.0
+SECONDS = 30.0
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chaos.customer import Mix
+from tests.chaos.customer import LIGHT
 from tests.chaos.faults import Cut
 from tests.chaos.test_redis_outages import BACK_S
 
@@ -20,7 +20,7 @@ async def cut(world: World, *faults: Cut) -> None:
         await world.fleet(party, workers=1)
     customer = await world.customer()
     await world.watched()
-    customer.start_load(Mix(), per_second=40)
+    customer.start_load(LIGHT, per_second=40)
     await world.working(50)
     before = world.spawned()
     for fault in faults:
@@ -35,7 +35,7 @@ async def cut(world: World, *faults: Cut) -> None:
 
 @pytest.mark.slow
 async def test_half_of_the_workers_lose_redis_for_longer_than_their_lease(world: World) -> None:
-    await cut(world, Cut("a", "redis", "black-hole", 6.0))
+    await cut(world, Cut("a", "redis", "black-hole", 5.0))
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.chaos.customer import Mix
+from tests.chaos.customer import LIGHT
 from tests.chaos.faults import EmptyRedis, FreezeServer, RestartServer
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ async def outage(world: World, fault: Fault, *, per_second: float = 40) -> float
     await world.fleet(workers=2)
     customer = await world.customer()
     await world.watched()
-    customer.start_load(Mix(), per_second)
+    customer.start_load(LIGHT, per_second)
     await world.working(50)
     before = world.spawned()
     await fault.inject(world)
@@ -42,12 +42,12 @@ async def test_a_restart_with_data(world: World) -> None:
 
 @pytest.mark.slow
 async def test_an_outage_longer_than_the_lease(world: World) -> None:
-    assert await outage(world, RestartServer("redis", lasts_s=6.0)) < BACK_S
+    assert await outage(world, RestartServer("redis", lasts_s=5.0)) < BACK_S
 
 
 @pytest.mark.slow
 async def test_a_freeze_longer_than_the_lease(world: World) -> None:
-    assert await outage(world, FreezeServer("redis", lasts_s=6.0)) < BACK_S
+    assert await outage(world, FreezeServer("redis", lasts_s=5.0)) < BACK_S
 
 
 @pytest.mark.slow

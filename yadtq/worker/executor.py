@@ -17,7 +17,6 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.to_thread
 
 from yadtq.codec import encode
 from yadtq.context import TaskContext
@@ -26,6 +25,7 @@ from yadtq.states import TaskStatus
 from yadtq.store.tasks import SUSPECT_FROM
 from yadtq.worker.delivery import StopReason
 from yadtq.worker.outcome import Outcome
+from yadtq.worker.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,9 +75,7 @@ class Executor:
         self._clock = clock
         self._on_outcome = on_outcome
         self._on_free = on_free
-        self._threads = anyio.CapacityLimiter(options.threads)
-        #: Sync tasks whose function runs at this moment, those left to themselves after a time-out or stop among them.
-        self._in_threads: set[Delivery] = set()
+        self._threads = Threads(options.threads)
         self.concurrency = options.concurrency
         #: Slots not taken by a running task or by a claim on its way.
         self.free = options.concurrency
@@ -159,9 +157,7 @@ class Executor:
         if task.is_async:
             value = await task.function(*args, **kwargs)
         else:
-            # A thread can't be ended: after a time-out it is left to itself, and its result is not taken.
-            call = partial(self._in_thread, delivery, partial(task.function, *args, **kwargs))
-            value = await anyio.to_thread.run_sync(call, abandon_on_cancel=True, limiter=self._threads)
+            value = await self._threads.run(delivery, partial(task.function, *args, **kwargs))
         payload = task.encode_result(value)
         if len(payload) > self._max_result_bytes:
             raise ResultTooLarge(
@@ -169,13 +165,6 @@ class Executor:
                 "return a reference to the data"
             )
         return payload
-
-    def _in_thread(self, delivery: Delivery, call: Callable[[], Any]) -> Any:
-        self._in_threads.add(delivery)
-        try:
-            return call()
-        finally:
-            self._in_threads.discard(delivery)
 
     async def _dead_letter(self, delivery: Delivery) -> Outcome:
         reason, detail = delivery.doom or ("unknown-task", f"no task {delivery.envelope.task!r} in app {self._app!r}")
@@ -233,7 +222,7 @@ class Executor:
     @property
     def unstoppable(self) -> list[Delivery]:
         """After a drain: whatever has not ended though it was told to."""
-        return list(self._in_threads.union(self.running.values()))
+        return list(self._threads.busy.union(self.running.values()))
 
     async def idle(self) -> None:
         """Returns when it is."""
