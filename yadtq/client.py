@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeAlias, TypeVar, overload
 
 import anyio
 
@@ -60,9 +60,8 @@ AnyTask = Task[Any, Any] | BoundTask[Any, Any] | str
 _NO_OPTIONS = CallOptions()
 
 
-class _Submission(NamedTuple):
-    task_id: str
-    record: OutRecord
+#: Task id, topic, value. A plain tuple of atoms, which the garbage collector stops looking at.
+_Submission: TypeAlias = tuple[str, str, bytes]
 
 
 class Client:
@@ -147,7 +146,7 @@ class Client:
     async def submit(self, task: BoundTask[P, R], *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]: ...
     @overload
     async def submit(self, task: str, *args: Any, **kwargs: Any) -> TaskHandle[Any]: ...
-    async def submit(self, task: AnyTask, *args: Any, **kwargs: Any) -> TaskHandle[Any]:
+    def submit(self, task: AnyTask, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, TaskHandle[Any]]:
         """Send one task; returns when Kafka has it on all in-sync replicas.
 
         task: a task of the app, one with `options`, or a name. Raises `InvalidArguments`, `UnknownTask`,
@@ -155,7 +154,7 @@ class Client:
         have been; submit the same id again).
         """
         found, options = self._resolve(task)
-        return await self._submit(found, args, kwargs, options)
+        return self._submit(found, args, kwargs, options)
 
     def submit_task(
         self, task: Task[Any, R] | str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
@@ -197,16 +196,16 @@ class Client:
                 if not at:
                     raise
                 # Earlier rounds are in Kafka, so "nothing was sent" is not true of the call as a whole.
-                uncertain += [submission.task_id for submission in submissions[at:]]
+                uncertain += [task_id for task_id, _, _ in submissions[at:]]
                 reason = str(error)
                 break
             try:
                 outcomes = await asyncio.gather(*map(self._submissions.add, part), return_exceptions=True)
             finally:
                 self._release(len(part))
-            for submission, outcome in zip(part, outcomes, strict=True):
+            for (task_id, _, _), outcome in zip(part, outcomes, strict=True):
                 if isinstance(outcome, BrokerUnavailable | TimeoutError):
-                    uncertain.append(submission.task_id)
+                    uncertain.append(task_id)
                     reason = str(outcome)
                 elif isinstance(outcome, BaseException):
                     raise outcome
@@ -217,7 +216,7 @@ class Client:
         except StoreUnavailable as error:
             # Kafka has them all, so they will run; only their QUEUED is late.
             log.warning("%d tasks are queued, but not yet known to Redis: %s", len(submissions), error)
-        return [self._handle(submission.task_id, found) for submission in submissions]
+        return [self._handle(task_id, found) for task_id, _, _ in submissions]
 
     async def _submit(
         self, task: Task[Any, Any] | str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
@@ -231,12 +230,13 @@ class Client:
         else:
             await self._admit(1)
         try:
-            await self._submissions.run(submission)
+            # The future itself where there is one: a coroutine around it would be one more for each of many submits.
+            await (self._submissions.add if self._submissions.busy else self._submissions.run)(submission)
         except (BrokerUnavailable, TimeoutError) as error:
-            raise SubmitUncertain([submission.task_id], self._settings.submit_timeout_s, str(error)) from error
+            raise SubmitUncertain([submission[0]], self._settings.submit_timeout_s, str(error)) from error
         finally:
             self._release(1)
-        return self._handle(submission.task_id, task)
+        return self._handle(submission[0], task)
 
     def _resolve(self, task: AnyTask) -> tuple[Task[Any, Any] | str, CallOptions]:
         if isinstance(task, BoundTask):
@@ -267,7 +267,7 @@ class Client:
             raise InvalidArguments(name, f"no JSON form: {error}") from None
         if len(value) > self._settings.max_task_bytes:
             raise PayloadTooLarge(name, len(value), self._settings.max_task_bytes)
-        return _Submission(task_id, OutRecord(self._topic(self._queue(task, options)), value))
+        return task_id, self._topic(self._queue(task, options)), value
 
     def _topic(self, queue: str) -> str:
         topic = self._topics.get(queue)
@@ -289,8 +289,8 @@ class Client:
                 self._provisioned |= missing
 
     async def _send(self, submissions: Sequence[_Submission]) -> list[None]:
-        await self._producer.append([submission.record for submission in submissions])
-        self._registrar.add([submission.task_id for submission in submissions])
+        await self._producer.append([OutRecord(topic, value) for _, topic, value in submissions])
+        self._registrar.add([task_id for task_id, _, _ in submissions])
         return [None] * len(submissions)
 
     async def _admit(self, count: int) -> None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 __all__ = ["MicroBatch"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+#: An item, its answer, and the loop time until which that must be there. A plain tuple: one a submit.
+_Entry: TypeAlias = tuple[T, asyncio.Future[R], float]
 
 
 class MicroBatch(Generic[T, R]):
@@ -40,20 +42,25 @@ class MicroBatch(Generic[T, R]):
         self._timeout_s = timeout_s
         self._limit = limit
         self._at_once = at_once
-        self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
-        self._flushes: set[asyncio.Task[None]] = set()
+        self._waiting: deque[_Entry[T, R]] = deque()
+        #: In the order in which they left. What is answered is forgotten with its call: futures that were kept until their
+        #: deadline would be half a million at full speed, and the garbage collector would walk through them all.
+        self._under_way: dict[asyncio.Task[None], list[_Entry[T, R]]] = {}
         self._scheduled = False
         self._direct = 0
-        # In order of their deadlines, since all have the same time-out.
-        self._deadlines: deque[tuple[float, asyncio.Future[R]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether an item has to wait for its turn."""
+        return bool(self._waiting) or len(self._under_way) + self._direct >= self._at_once
 
     async def run(self, item: T) -> R:
         """The answer to one item. Alone it goes at once, in the caller's own task: no future, no timer, no tick lost.
 
         Then `send` keeps its own deadline. Raises as `send` does, or `TimeoutError` after `timeout_s` in the queue.
         """
-        if self._waiting or len(self._flushes) + self._direct >= self._at_once:
+        if self.busy:
             return await self.add(item)
         self._direct += 1
         try:
@@ -68,11 +75,10 @@ class MicroBatch(Generic[T, R]):
         """Queue one item; the future is its answer. Cancelling the future takes a queued item back, not a sent one."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[R] = loop.create_future()
-        self._waiting.append((item, answer))
-        if not self._scheduled and len(self._flushes) + self._direct < self._at_once:
+        self._waiting.append((item, answer, loop.time() + self._timeout_s))
+        if not self._scheduled and len(self._under_way) + self._direct < self._at_once:
             self._scheduled = True
             loop.call_soon(self._flush)
-        self._deadlines.append((loop.time() + self._timeout_s, answer))
         if self._timer is None:
             self._timer = loop.call_later(self._timeout_s, self._expire)
         return answer
@@ -80,55 +86,58 @@ class MicroBatch(Generic[T, R]):
     def _flush(self) -> None:
         self._scheduled = False
         loop = asyncio.get_running_loop()
-        while self._waiting and len(self._flushes) + self._direct < self._at_once:
-            batch: list[tuple[T, asyncio.Future[R]]] = []
+        while self._waiting and len(self._under_way) + self._direct < self._at_once:
+            batch: list[_Entry[T, R]] = []
             while self._waiting and len(batch) < self._limit:
                 entry = self._waiting.popleft()
                 if not entry[1].done():  # given up while it was queued: sending it would do what nobody waits for
                     batch.append(entry)
             if batch:
                 task = loop.create_task(self._call(batch))
-                self._flushes.add(task)
+                self._under_way[task] = batch
                 task.add_done_callback(self._flushed)
 
     def _flushed(self, task: asyncio.Task[None]) -> None:
-        self._flushes.discard(task)
+        del self._under_way[task]
         self._flush()
 
-    async def _call(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+    async def _call(self, batch: list[_Entry[T, R]]) -> None:
         try:
-            values = await self._send([item for item, _ in batch])
-            for (_, answer), value in zip(batch, values, strict=True):
+            values = await self._send([entry[0] for entry in batch])
+            for (_, answer, _), value in zip(batch, values, strict=True):
                 if not answer.done():
                     answer.set_result(value)
         except Exception as error:
-            for _, answer in batch:
+            for _, answer, _ in batch:
                 if not answer.done():
                     answer.set_exception(error)
                     answer.exception()  # marks it as seen: its caller may have been cancelled meanwhile
         finally:
-            for _, answer in batch:
+            for _, answer, _ in batch:
                 answer.cancel()  # only has an effect if this call itself was cancelled
 
+    def _pending(self) -> Iterator[_Entry[T, R]]:
+        """Those without an answer, in order of their deadlines, since all have the same time-out."""
+        for entries in (*self._under_way.values(), self._waiting):
+            for entry in entries:
+                if not entry[1].done():
+                    yield entry
+
     def _expire(self) -> None:
-        """Fail what is overdue, drop what is answered, and set the timer for the first that is neither."""
+        """Fail what is overdue, and set the timer for the first that is not."""
         loop = asyncio.get_running_loop()
         self._timer = None
-        while self._deadlines:
-            deadline, answer = self._deadlines[0]
-            if not answer.done():
-                if deadline > loop.time():
-                    self._timer = loop.call_at(deadline, self._expire)
-                    return
-                answer.set_exception(TimeoutError(f"no answer within {self._timeout_s:g} s"))
-                answer.exception()
-            self._deadlines.popleft()
+        for _, answer, deadline in self._pending():
+            if deadline > loop.time():
+                self._timer = loop.call_at(deadline, self._expire)
+                return
+            answer.set_exception(TimeoutError(f"no answer within {self._timeout_s:g} s"))
+            answer.exception()
 
     async def aclose(self) -> None:
         """Let what was added end, within `timeout_s`; then nothing is left."""
-        while pending := [answer for _, answer in self._deadlines if not answer.done()]:
+        while pending := [answer for _, answer, _ in self._pending()]:
             await asyncio.wait(pending)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._deadlines.clear()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from typing import TYPE_CHECKING
 
 import pytest
@@ -182,6 +184,19 @@ async def test_the_clock_starts_anew_for_each_item(wire: Wire) -> None:
         await asyncio.wait_for(overdue, 5)
     wire.answer()
     await batch.aclose()
+
+
+async def test_what_is_answered_is_not_kept_until_its_deadline(wire: Wire) -> None:
+    batch = MicroBatch(wire.send, timeout_s=60)
+    answers = [batch.add(item) for item in (1, 2)]
+    await ticks()
+    wire.answer()
+    assert await asyncio.gather(*answers) == [10, 20]
+    remembered = [weakref.ref(answer) for answer in answers]
+    del answers
+    await ticks()
+    gc.collect()
+    assert [reference() for reference in remembered] == [None, None]
 
 
 async def test_one_alone_goes_at_once_and_the_next_ones_wait_for_it(wire: Wire) -> None:

@@ -115,8 +115,10 @@ class KafkaTaskConsumer:
             if consumer is None:
                 return {}
         try:
-            wanted = [TopicPartition(*partition) for partition in partitions]
-            records = await consumer.getmany(*wanted, timeout_ms=int(timeout_s * 1000), max_records=max_records)
+            if partitions:
+                records = await self._poll_some(consumer, frozenset(partitions), max_records, timeout_s)
+            else:
+                records = await consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
         except Exception as error:
             self._errors = self._errors + 1 if isinstance(error, KafkaError) else _ERRORS_BEFORE_REBUILD
             log.warning("fetching: %s: %s", type(error).__name__, error)
@@ -124,7 +126,19 @@ class KafkaTaskConsumer:
             return {}
         self._errors = 0
         self._note_answers(consumer, got=bool(records), all_wanted=not partitions)
-        return records  # type: ignore[no-any-return]
+        return records
+
+    @staticmethod
+    async def _poll_some(
+        consumer: AIOKafkaConsumer, partitions: frozenset[Partition], max_records: int, timeout_s: float
+    ) -> Mapping[Partition, Sequence[ConsumedRecord]]:
+        """What `getmany(*partitions)` does, but with a set: it looks every partition up in a tuple.
+
+        With 127 of 128 partitions that were 8,000 comparisons a poll, a third of all that a task costs.
+        """
+        consumer._coordinator.check_errors()
+        with consumer._subscription.fetch_context():
+            return await consumer._fetcher.fetched_records(partitions, timeout_s, max_records)  # type: ignore[no-any-return]
 
     def _note_answers(self, consumer: AIOKafkaConsumer, *, got: bool, all_wanted: bool) -> None:
         now = self._clock.monotonic()
