@@ -20,7 +20,7 @@ from yadtq.ports import OutRecord
 from yadtq.worker.delivery import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from anyio.abc import TaskGroup, TaskStatus
 
@@ -40,6 +40,7 @@ _MOST = 1_000
 #: because it can't notice when they have room again.
 _LONG_POLL_S = 1.0
 _SHORT_POLL_S = 0.05
+_ROOM_GATHERS_S = 0.005
 
 
 class Fetcher:
@@ -110,11 +111,31 @@ class Fetcher:
             self._room.clear()
             with anyio.move_on_after(_SHORT_POLL_S if self._moving else _LONG_POLL_S):
                 await self._room.wait()
+                # A full window is long enough a supply: to look at every partition for each few finished tasks would cost
+                # as much as the tasks.
+                await anyio.sleep(_ROOM_GATHERS_S)
             return
         if room.partitions is None:
             records = await self._consumer.poll((), room.max_records, _LONG_POLL_S)
         else:
             records = await self._consumer.poll(room.partitions, room.max_records, _SHORT_POLL_S)
+        self._receive_all(records, group)
+        # A full poll mostly comes from one partition, and others wait behind it. They are asked under the same allowance,
+        # which says how much each of them may bring: with 128 partitions it is worth a hundred records to find out.
+        left = set(self._assigned if room.partitions is None else room.partitions)
+        received = got = sum(map(len, records.values()))
+        while got == room.max_records and received < _MOST and not self._stopped:
+            left.difference_update(records)
+            if not left:
+                break
+            records = await self._consumer.poll(left, room.max_records, 0)
+            self._receive_all(records, group)
+            got = sum(map(len, records.values()))
+            received += got
+        if received >= room.max_records:
+            await asyncio.sleep(0)  # a poll that has records at hand suspends nobody
+
+    def _receive_all(self, records: Mapping[Partition, Sequence[ConsumedRecord]], group: TaskGroup) -> None:
         for partition, batch in records.items():
             self._receive(partition, batch, group)
         if records:

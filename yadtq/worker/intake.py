@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Intake"]
 
+#: A turn is at least so long where there is room for it: with many partitions the turns would cost more than the tasks.
+_LEAST_TURN = 4
+
 
 class Intake:
     """Deliveries of a partition that went to another worker are dropped on their way out."""
@@ -79,7 +82,8 @@ class Intake:
             self._wake_due()
         taken: list[Delivery] = []
         while self._waiting and len(taken) < most:
-            share = max(1, (most - len(taken)) // len(self._waiting))
+            room = most - len(taken)
+            share = min(room, max(_LEAST_TURN, room // len(self._waiting)))
             tracker, queue = next(iter(self._waiting.items()))
             if tracker.lost:
                 del self._waiting[tracker]
