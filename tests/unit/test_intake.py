@@ -54,11 +54,18 @@ def test_partitions_take_turns(intake: Intake) -> None:
     """A long backlog of one partition keeps no task of another waiting."""
     intake.add(one_partition(*(f"long{n}" for n in range(10))))
     intake.add(one_partition("short0", "short1"))
-    assert ids(intake.take(4)) == ["long0", "long1", "short0", "long2"]
+    assert ids(intake.take(3)) == ["long0", "short0", "long1"]
     intake.add(one_partition("late"))
-    assert ids(intake.take(2)) == ["short1", "long3"]
-    assert ids(intake.take(1)) == ["late"]
-    assert ids(intake.take(9)) == [f"long{n}" for n in range(4, 10)]
+    assert ids(intake.take(3)) == ["short1", "long2", "late"]
+    assert ids(intake.take(9)) == [f"long{n}" for n in range(3, 10)]
+
+
+def test_with_more_partitions_than_room_each_has_a_short_turn(intake: Intake) -> None:
+    for name in "abcde":
+        intake.add(one_partition(*(f"{name}{n}" for n in range(9))))
+    assert ids(intake.take(4)) == ["a0", "a1", "a2", "a3"]
+    assert ids(intake.take(1)) == ["b0"]
+    assert ids(intake.take(5)) == ["c0", "d0", "e0", "a4", "b1"]
 
 
 def test_parked_comes_back_when_due_in_the_order_of_its_time_before_what_is_fresh(

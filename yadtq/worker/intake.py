@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Intake"]
 
-#: A turn is at least so long where there is room for it: with many partitions the turns would cost more than the tasks.
-_LEAST_TURN = 4
+#: Where there is not room for one of each partition: turns of one would cost as much as the tasks.
+_SHORT_TURN = 4
 
 
 class Intake:
@@ -81,10 +81,10 @@ class Intake:
         if self._parked:
             self._wake_due()
         taken: list[Delivery] = []
+        turn = (most // len(self._waiting) if self._waiting else 0) or _SHORT_TURN
         while self._waiting and len(taken) < most:
-            room = most - len(taken)
-            share = min(room, max(_LEAST_TURN, room // len(self._waiting)))
             tracker, queue = next(iter(self._waiting.items()))
+            share = min(turn, most - len(taken))
             if tracker.lost:
                 del self._waiting[tracker]
             elif len(queue) <= share:
