@@ -48,3 +48,10 @@ async def sleep50(n: int) -> int:
         await _hold()
     await asyncio.sleep(0.05)
     return n
+
+
+@app.task
+async def hold(path: str) -> None:
+    """Runs until the file exists: a straggler."""
+    while not Path(path).exists():  # noqa: ASYNC110, ASYNC240 - the runner is another process
+        await asyncio.sleep(0.2)

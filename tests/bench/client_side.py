@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
-from tests.bench.app import app, noop, sleep50
+from tests.bench.app import app, hold, noop, sleep50
 from tests.bench.profiling import profiled
 
 if TYPE_CHECKING:
@@ -20,6 +20,13 @@ async def fill(words: dict[str, Any]) -> dict[str, Any]:
     """Queue `n` tasks, for a worker to drain."""
     async with app.client(num_partitions=words.get("partitions", 4)) as client:
         handles = await client.submit_many(_TASKS[words.get("task", "noop")], [(i,) for i in range(words["n"])])
+    return {"ids": [handle.id for handle in handles]}
+
+
+async def stragglers(words: dict[str, Any]) -> dict[str, Any]:
+    """Queue `n` tasks that run until the file `path` exists."""
+    async with app.client() as client:
+        handles = await client.submit_many(hold, [(words["path"],)] * words["n"])
     return {"ids": [handle.id for handle in handles]}
 
 
@@ -101,4 +108,4 @@ class _Timed(profiled):
         return {"rate": n / self._wall, "cpu_us": self._cpu / n * 1e6}
 
 
-FUNCTIONS = {f.__name__: f for f in (fill, submit_each, submit_many, submit_gathered, round_trips, one)}
+FUNCTIONS = {f.__name__: f for f in (fill, stragglers, submit_each, submit_many, submit_gathered, round_trips, one)}

@@ -21,21 +21,28 @@ _TIMEOUT_S = 60.0
 
 
 def two_workers(plan: Plan) -> list[Measure]:
-    """S1. All workers have joined and hold their first tasks back until the clock starts."""
-    n = plan.scaled(100_000)
-    rate = Measure("S1", f"2 workers, {n:,} no-ops", "tasks/s", ratio_target=1.7)
-    busy = Measure("S1", "2 workers: cores busy (workers, Kafka, Redis)", "cores", better="lower")
+    """S1. All workers have joined and hold their first tasks back until the clock starts.
+
+    No-ops keep a worker and its servers busy with more than one core, so on two cores a second worker can't double
+    anything. Tasks that wait 50 ms show what it does while cores last.
+    """
+    return [
+        *_two_against_one(plan, "noop", "no-ops", plan.scaled(100_000), 100),
+        *_two_against_one(plan, "sleep50", "tasks of 50 ms, 500 at once each", plan.scaled(40_000), 500),
+    ]
+
+
+def _two_against_one(plan: Plan, task: str, what: str, n: int, concurrency: int) -> list[Measure]:
+    rate = Measure("S1", f"2 workers, {n:,} {what}", "tasks/s", ratio_target=1.7)
+    busy = Measure("S1", "- cores busy (workers, Kafka, Redis)", "cores", better="lower", steady=False)
     for _ in range(plan.repeats):
-        for count in (1, 2):
+        for count, rates, cores in ((1, rate.floor, busy.floor), (2, rate.samples, busy.samples)):
             plan.fresh()
             app = new_app()
-            drained = run(plan, app, child(plan.stack, "fill", app, n=n)["ids"], count=count, together=True)
-            if count == 1:
-                rate.floor.append(drained.rate)
-            else:
-                rate.samples.append(drained.rate)
-                us = drained.worker_us + drained.kafka_us + drained.redis_us
-                busy.samples.append(us * drained.rate / 1e6)
+            ids = child(plan.stack, "fill", app, n=n, task=task)["ids"]
+            drained = run(plan, app, ids, count=count, concurrency=concurrency, together=True)
+            rates.append(drained.rate)
+            cores.append((drained.worker_us + drained.kafka_us + drained.redis_us) * drained.rate / 1e6)
     return [rate, busy]
 
 
