@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import functools
 import gc
 import json
 import os
@@ -128,6 +129,17 @@ class TestSuccess:
         name, value = json.loads((await bench.run(work)).payload)
         assert name != threading.current_thread().name
         assert value == "of the caller"
+
+    async def test_a_plain_decorator_around_an_async_function_is_awaited(self, bench: Bench) -> None:
+        async def work() -> int:
+            await asyncio.sleep(0)
+            return 7
+
+        @functools.wraps(work)
+        def timed() -> Any:
+            return work()
+
+        assert (await bench.run(timed)).payload == b"7"
 
     async def test_context_variables_of_one_task_are_not_those_of_the_next(self, bench: Bench) -> None:
         variable = contextvars.ContextVar("variable", default="clean")

@@ -158,6 +158,8 @@ class Executor:
             value = await task.function(*args, **kwargs)
         else:
             value = await self._threads.run(delivery, partial(task.function, *args, **kwargs))
+            if inspect.isawaitable(value):  # a plain decorator around an async function
+                value = await value
         payload = task.encode_result(value)
         if len(payload) > self._max_result_bytes:
             raise ResultTooLarge(
