@@ -191,15 +191,19 @@ class TestSuccess:
 
 
 class TestFailure:
-    async def test_type_message_and_the_tasks_own_frames(self, bench: Bench) -> None:
-        async def work() -> None:
+    @pytest.mark.parametrize("sync", [False, True])
+    async def test_type_message_and_the_tasks_own_frames(self, bench: Bench, sync: bool) -> None:
+        def work() -> None:
             raise ValueError("no such colour")
 
-        outcome = await bench.run(work)
+        async def async_work() -> None:
+            work()
+
+        outcome = await bench.run(work if sync else async_work)
         error = error_of(outcome)
         assert (outcome.status, error["type"], error["message"]) == (S.FAILED, "ValueError", "no such colour")
-        assert "in work" in error["traceback"]
-        assert "worker/executor.py" not in error["traceback"]
+        frames = [line for line in error["traceback"].splitlines() if line.startswith("  File")]
+        assert [frame.rpartition(" in ")[2] for frame in frames] == (["work"] if sync else ["async_work", "work"])
 
     @pytest.mark.parametrize("sync", [False, True])
     @pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit])

@@ -8,23 +8,20 @@ from __future__ import annotations
 import asyncio
 import heapq
 import inspect
-import logging
 import math
 import random
-import traceback
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from yadtq.codec import encode
 from yadtq.context import TaskContext
-from yadtq.errors import InvalidArguments, ResultTooLarge, TaskTimeout
+from yadtq.errors import ResultTooLarge
 from yadtq.states import TaskStatus
 from yadtq.store.tasks import SUSPECT_FROM
 from yadtq.worker.delivery import StopReason
-from yadtq.worker.outcome import Outcome
+from yadtq.worker.outcome import Outcome, error_payload, outcome_of
 from yadtq.worker.threads import Threads
 
 if TYPE_CHECKING:
@@ -40,10 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Executor"]
 
-log = logging.getLogger("yadtq.worker")
-
-_TRACEBACK_BYTES = 8_000
-_MESSAGE_CHARS = 4_000
+_DEAD_LETTER_ERRORS = {"unknown-task": "UnknownTask", "crashed": "WorkerCrashed"}
 
 
 class Executor:
@@ -140,7 +134,7 @@ class Executor:
                 outcome = Outcome(delivery, TaskStatus.SUCCESS, await self._call(delivery, delivery.task))
         except BaseException as error:
             # BaseException: a task that raises SystemExit or CancelledError has failed, and must not end its neighbours.
-            outcome = self._classify(delivery, error)
+            outcome = outcome_of(delivery, error, random.random())
         self._leave(delivery)
         self._on_outcome(outcome)
 
@@ -171,28 +165,7 @@ class Executor:
     async def _dead_letter(self, delivery: Delivery) -> Outcome:
         reason, detail = delivery.doom or ("unknown-task", f"no task {delivery.envelope.task!r} in app {self._app!r}")
         await self._dead_letters.append(delivery.record, reason, detail, delivery.envelope)
-        return Outcome(delivery, TaskStatus.FAILED, _error_payload(_DEAD_LETTER_ERRORS[reason], detail))
-
-    def _classify(self, delivery: Delivery, error: BaseException) -> Outcome:
-        """What an exception means for the task: another attempt, the end, or nothing at all."""
-        if isinstance(error, asyncio.CancelledError):
-            if delivery.stop_reason in (StopReason.SHUTDOWN, StopReason.LEASE_LOST):
-                return Outcome(delivery, None)
-            if delivery.stop_reason is StopReason.TIMEOUT:
-                limit = delivery.envelope.timeout_s or (delivery.task.timeout if delivery.task else None) or 0.0
-                error = TaskTimeout(f"it ran for longer than its timeout of {limit:g} s")
-        name, message = type(error).__name__, _message(error)
-        text = _traceback(error)
-        if delivery.task is None or isinstance(error, InvalidArguments):
-            return Outcome(delivery, TaskStatus.FAILED, _error_payload(name, message, text))
-        policy = delivery.task.retry
-        if delivery.envelope.retries is not None:
-            policy = policy.with_retries(delivery.envelope.retries)
-        delay = policy.delay(delivery.failures + 1, error, random.random())
-        if delay is None:
-            return Outcome(delivery, TaskStatus.FAILED, _error_payload(name, message, text))
-        log.info("%r failed on attempt %d (%s: %s), next in %.1f s", delivery, delivery.attempt, name, message, delay)
-        return Outcome(delivery, TaskStatus.RETRYING, _error_payload(name, message[:200]), delay)
+        return Outcome(delivery, TaskStatus.FAILED, error_payload(_DEAD_LETTER_ERRORS[reason], detail))
 
     def _leave(self, delivery: Delivery) -> None:
         if self._is_running(delivery):
@@ -263,29 +236,3 @@ class Executor:
 
     def _is_running(self, delivery: Delivery) -> bool:
         return self.running.get(delivery.envelope.id) is delivery
-
-
-_DEAD_LETTER_ERRORS = {"unknown-task": "UnknownTask", "crashed": "WorkerCrashed"}
-
-
-def _error_payload(name: str, message: str, trace: str = "") -> bytes:
-    error = {"type": name, "message": message}
-    if trace:
-        error["traceback"] = trace
-    # File names, for one, come with bytes that are no text: they have no JSON form.
-    return encode({key: text.encode(errors="backslashreplace").decode() for key, text in error.items()})
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)[:_MESSAGE_CHARS]
-    except Exception as broken:
-        return f"(its message raised {type(broken).__name__})"
-
-
-def _traceback(error: BaseException) -> str:
-    """The task's own frames, without those of the machinery that called it; the end of a long one says most."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
-        frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames))[-_TRACEBACK_BYTES:]
