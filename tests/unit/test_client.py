@@ -118,10 +118,10 @@ async def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
         await asyncio.sleep(0)
         made.provisioned.append(set(queues))
 
-    monkeypatch.setattr("yadtq.client.KafkaProducer", lambda settings: made.sink)
+    monkeypatch.setattr("yadtq.submitter.KafkaProducer", lambda settings: made.sink)
     monkeypatch.setattr("yadtq.client.RedisStore", make_store)
     monkeypatch.setattr("yadtq.client.Waiters", lambda *_: made.waiters)
-    monkeypatch.setattr("yadtq.client.provision", provision)
+    monkeypatch.setattr("yadtq.submitter.provision", provision)
     return made
 
 
@@ -264,10 +264,10 @@ class TestInDoubt:
         waiting = [asyncio.create_task(bench.work.submit(n)) for n in range(15)]
         for _ in range(5):
             await asyncio.sleep(0)
-        assert client._pending == 10
+        assert client._connected()._admission.pending == 10
         bench.sink.gate.set()
         await asyncio.gather(*waiting)
-        assert client._pending == 0
+        assert client._connected()._admission.pending == 0
         assert len(set(bench.sink.ids())) == 15
 
     async def test_many_more_than_may_wait_go_in_rounds(self, bench: Bench, client: Client) -> None:
