@@ -37,6 +37,7 @@ class Script:
     def __init__(self) -> None:
         self.batches: deque[dict[Partition, list[MemoryRecord]]] = deque()
         self.polls: list[tuple[frozenset[Partition], int]] = []
+        self.timeouts: list[float] = []
         self.commits: list[dict[Partition, int]] = []
         self.refuse = False
         self.news = asyncio.Event()
@@ -60,6 +61,7 @@ class Script:
         self, partitions: Collection[Partition], max_records: int, timeout_s: float
     ) -> Mapping[Partition, Sequence[ConsumedRecord]]:
         self.polls.append((frozenset(partitions), max_records))
+        self.timeouts.append(timeout_s)
         self.news.clear()
         if not self.batches:
             try:
@@ -365,6 +367,22 @@ class TestBounds:
             deliveries[3].done()
             bench.fetcher.wake()
             assert ids(await bench.taken(1)) == [f"0-{half}"]
+
+    async def test_after_a_full_poll_the_other_partitions_are_asked_for_what_is_at_hand(self) -> None:
+        half = LEAST_SHARE // 2
+        async with bench_with(window=10) as bench:
+            bench.consumer.give(*records(*range(half)))
+            bench.consumer.give(*records(*range(half), partition=1))
+            await bench.taken(2 * half)
+            asked = list(zip(bench.consumer.polls, bench.consumer.timeouts, strict=True))
+            assert ((frozenset({P1}), half), 0) in asked, "P0 has had what it may have"
+
+    async def test_after_a_poll_with_room_left_nothing_more_is_at_hand(self) -> None:
+        async with bench_with(window=10) as bench:
+            bench.consumer.give(*records(0))
+            await bench.taken(1)
+            await bench.polled()
+            assert all(bench.consumer.timeouts)
 
     async def test_a_partition_without_room_is_left_out_and_the_others_go_on(self) -> None:
         async with bench_with(span=10, window=100) as bench:
