@@ -78,7 +78,7 @@ def test_a_stalled_partition_is_left_out_and_named() -> None:
 
 def test_a_full_partition_does_not_keep_another_from_being_read() -> None:
     trackers = {A: tracker(span=160, in_flight=150), B: tracker(span=0, in_flight=0)}
-    assert allowance([A, B], trackers, window=200, span=900, most=500) == Allowance(128, [B], [])
+    assert allowance([A, B], trackers, window=200, span=900, most=500) == Allowance(50, [B], [])
 
 
 def test_when_all_are_full_nothing_is_fetched_and_the_stalled_are_still_named() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["LEAST_SHARE", "Allowance", "allowance"]
 
 #: With many partitions the window grows to this much for each: smaller polls would cost more than they fetch.
-LEAST_SHARE = 256
+LEAST_SHARE = 64
 
 
 class Allowance(NamedTuple):

@@ -20,7 +20,7 @@ from yadtq.ports import OutRecord
 from yadtq.worker.delivery import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from anyio.abc import TaskGroup, TaskStatus
 
@@ -40,7 +40,8 @@ _MOST = 1_000
 #: because it can't notice when they have room again.
 _LONG_POLL_S = 1.0
 _SHORT_POLL_S = 0.05
-_ROOM_GATHERS_S = 0.005
+_ROOM_GATHERS_S = 0.01
+_LOOK_AT_AGES_S = 1.0
 
 
 class Fetcher:
@@ -73,6 +74,7 @@ class Fetcher:
         self.trackers: dict[Partition, PartitionTracker[Delivery]] = {}
         self._assigned: frozenset[Partition] = frozenset()
         self._moving: set[Partition] = set()
+        self._ages_due = 0.0
 
     def wake(self) -> None:
         """Records are finished: there may be room for others."""
@@ -187,12 +189,17 @@ class Fetcher:
 
     def _move_stragglers(self, stalled: list[Partition], group: TaskGroup) -> None:
         """Where one record holds the watermark back for too long, append it again at the tail and let its offset go (D3)."""
-        oldest = self._clock.monotonic() - self._options.straggler_age_s
-        for partition, tracker in self.trackers.items():
+        now, age_s = self._clock.monotonic(), self._options.straggler_age_s
+        places: Iterable[Partition] = stalled
+        if now >= self._ages_due:  # not at every poll: with many partitions the look would cost as much as the tasks
+            self._ages_due = now + min(_LOOK_AT_AGES_S, age_s / 4)
+            places = self.trackers
+        for partition in places:
+            tracker = self.trackers[partition]
             head = tracker.head()
             if head is None or partition in self._moving or head.envelope is _NO_TASK:
                 continue
-            if partition in stalled or head.received_at < oldest:
+            if partition in stalled or head.received_at < now - age_s:
                 self._moving.add(partition)
                 group.start_soon(self._move, partition, head)
 
