@@ -109,9 +109,7 @@ class WorkerSettings(_Base):
     threads: int = Field(32, ge=1, le=1_000, description="sync tasks running at once")
     queues: Annotated[tuple[str, ...], NoDecode] = Field(("default",), min_length=1)
 
-    window: int = Field(
-        4_000, ge=10, description="records received and not finished, at most; 64 a partition at least"
-    )
+    window: int = Field(4_000, ge=10, description="records received and not finished, at most; 64 a partition at least")
     span: int = Field(20_000, ge=10, description="offsets from the watermark to the newest record of a partition")
     straggler_age_s: float = Field(3_600.0, gt=0, description="a record held longer is moved to the partition's tail")
     commit_interval_s: float = Field(0.5, gt=0)

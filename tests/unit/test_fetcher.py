@@ -339,9 +339,21 @@ class TestStragglers:
             head, *others = await bench.taken(10)
             for delivery in others:
                 delivery.done()
-            await eventually(lambda: bench.producer.appended)
+            await bench.polled()
+            assert bench.producer.appended == [], "it has only just come"
+            bench.clock.advance(0.25)
             await eventually(lambda: bench.fetcher.watermarks() == {P0: 10})
             assert [each.value for each in bench.producer.appended] == [head.record.value]
+
+    async def test_by_span_half_of_it_at_once(self) -> None:
+        async with bench_with(span=10, window=100) as bench:
+            bench.consumer.give(*records(*range(10)))
+            deliveries = await bench.taken(10)
+            for delivery in deliveries[7:]:
+                delivery.done()
+            bench.clock.advance(0.25)
+            await eventually(lambda: bench.fetcher.watermarks() == {P0: 5})
+            assert [each.value for each in bench.producer.appended] == [each.record.value for each in deliveries[:5]]
 
     async def test_the_old_offset_is_held_until_kafka_has_the_copy(self) -> None:
         async with bench_with(straggler_age_s=60) as bench:

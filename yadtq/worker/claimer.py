@@ -31,8 +31,10 @@ log = logging.getLogger("yadtq.worker")
 _LANES = 2
 _MOST = 500
 _OUTAGE_RETRY_S = 0.25
-#: A lease that its holder keeps renewing is asked about again this often: its end is then seen within as much.
-_WAIT_CAP_S = 5.0
+#: A task that another worker runs is looked at again after so long, then after twice as long, and so on. Most end soon:
+#: after a rebalance as many as the other has slots are waited for, and they hold the watermark back.
+_FIRST_LOOK_S = 0.1
+_LOOK_CAP_S = 5.0
 
 
 class Claimer:
@@ -130,7 +132,8 @@ class Claimer:
             delivery.done()
         elif verdict == WAIT:
             if not self._runs_here(delivery):  # it may since this claim was sent: then its end is heard of at once
-                self._intake.park(delivery, min(reply.wait_ms / 1000 + 0.005, _WAIT_CAP_S))
+                delivery.parked_s = min(max(_FIRST_LOOK_S, 2 * delivery.parked_s), _LOOK_CAP_S)
+                self._intake.park(delivery, min(reply.wait_ms / 1000 + 0.005, delivery.parked_s))
         elif verdict == SUSPECT:
             log.warning("%r has ended %d workers: it runs with no other suspect beside it", delivery, reply.crashes)
             self._intake.park_suspect(delivery)

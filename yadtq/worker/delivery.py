@@ -38,7 +38,7 @@ class Delivery:
     """Mutable, and owned by one part of the worker at a time: fetcher, intake, claimer, executor, completer, in this order.
 
     task: None if its name is unknown here. doom: why it goes to the dead-letter topic instead of being run.
-    lease_at: monotonic seconds when the lease was last known to hold.
+    lease_at: monotonic seconds when the lease was last known to hold. parked_s: how long it last waited for another's lease.
     """
 
     __slots__ = (
@@ -49,6 +49,7 @@ class Delivery:
         "failures",
         "lease_at",
         "nonce",
+        "parked_s",
         "received_at",
         "record",
         "running",
@@ -76,6 +77,7 @@ class Delivery:
         self.crashes = 0
         self.failures = 0
         self.lease_at = 0.0
+        self.parked_s = 0.0
         self.started_at = 0.0
         self.doom: tuple[str, str] | None = None
         self.running: asyncio.Task[None] | None = None
@@ -93,5 +95,6 @@ class Delivery:
         """Make ready for another claim, which needs a token of its own."""
         self.nonce = new_nonce()
         self.attempt = 0
+        self.parked_s = 0.0
         self.running = None
         self.stop_reason = None

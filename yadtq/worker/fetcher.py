@@ -42,6 +42,7 @@ _LONG_POLL_S = 1.0
 _SHORT_POLL_S = 0.05
 _ROOM_GATHERS_S = 0.01
 _LOOK_AT_AGES_S = 1.0
+_STALLED_S = 0.25
 
 
 class Fetcher:
@@ -111,7 +112,7 @@ class Fetcher:
         self._move_stragglers(room.stalled, group)
         if room.max_records == 0:
             self._room.clear()
-            with anyio.move_on_after(_SHORT_POLL_S if self._moving else _LONG_POLL_S):
+            with anyio.move_on_after(_SHORT_POLL_S if room.stalled else _LONG_POLL_S):
                 await self._room.wait()
                 # A full window is long enough a supply: to look at every partition for each few finished tasks would cost
                 # as much as the tasks.
@@ -188,7 +189,7 @@ class Fetcher:
         group.start_soon(append)
 
     def _move_stragglers(self, stalled: list[Partition], group: TaskGroup) -> None:
-        """Where one record holds the watermark back for too long, append it again at the tail and let its offset go (D3)."""
+        """Append what holds a watermark back for too long again at the tail, and let its offset go (D3)."""
         now, age_s = self._clock.monotonic(), self._options.straggler_age_s
         places: Iterable[Partition] = stalled
         if now >= self._ages_due:  # not at every poll: with many partitions the look would cost as much as the tasks
@@ -196,25 +197,37 @@ class Fetcher:
             places = self.trackers
         for partition in places:
             tracker = self.trackers[partition]
-            head = tracker.head()
-            if head is None or partition in self._moving or head.envelope is _NO_TASK:
-                continue
-            if partition in stalled or head.received_at < now - age_s:
-                self._moving.add(partition)
-                group.start_soon(self._move, partition, head)
-
-    async def _move(self, partition: Partition, head: Delivery) -> None:
-        """Same bytes, same id, same lease: the copy is parked for as long as the task runs, whoever receives it."""
-        record = head.record
-        try:
-            await self._producer.append(
-                [OutRecord(record.topic, record.value, record.key, record.partition, list(record.headers))]
+            # Where the span is used up, half of it at once: after a rebalance as many as another worker has slots may be
+            # waited for. What has come just now is no straggler, it waits for its turn.
+            end, least_s = (
+                (tracker.watermark + self._options.span // 2, _STALLED_S) if partition in stalled else (0, age_s)
             )
+            head = tracker.head()
+            if head is None or head.received_at > now - least_s or partition in self._moving:
+                continue
+            late = [
+                each
+                for each in tracker.items()
+                if (each.record.offset < end or each.received_at < now - age_s) and each.envelope is not _NO_TASK
+            ]
+            if late:
+                self._moving.add(partition)
+                group.start_soon(self._move, partition, late[:_MOST])
+
+    async def _move(self, partition: Partition, late: list[Delivery]) -> None:
+        """Same bytes, same id, same lease: a copy is parked for as long as the task runs, whoever receives it."""
+        copies = [
+            OutRecord(record.topic, record.value, record.key, record.partition, list(record.headers))
+            for record in (delivery.record for delivery in late)
+        ]
+        try:
+            await self._producer.append(copies)
         except BrokerUnavailable as error:
-            log.warning("%r can't be moved to the tail yet: %s", head, error)
+            log.warning("%d records of %s/%d can't be moved to the tail yet: %s", len(late), *partition, error)
         else:
-            log.info("%r moved to the tail of its partition", head)
-            head.done()
+            log.info("%d records moved to the tail of %s/%d: %r first", len(late), *partition, late[0])
+            for delivery in late:
+                delivery.done()
         finally:
             self._moving.discard(partition)
 
