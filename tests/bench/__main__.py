@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from tests.bench import docs, machine, profile, reference, report, stacks
 from tests.bench.peers import driver
+from tests.bench.processes import REPOSITORY
 from tests.bench.scenarios import Plan, Scenario, drain, latency, memory, scaling, submit
+from tests.support import stacks as test_stacks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +34,7 @@ SCENARIOS: dict[str, Scenario] = {
     "S3": scaling.partitions,
     "EL": memory.growth,
 }
+JSON = REPOSITORY / ".cache" / "bench.json"
 DEFAULT = [name for name in SCENARIOS if name != "EL"]
 
 
@@ -39,11 +42,11 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="measure the scenarios")
-    run.add_argument("--stack", choices=[*stacks.NAMES, "both"], default="embedded")
+    run.add_argument("--stack", choices=[*stacks.NAMES, "both"], help="default: both, where Apache Kafka can be run")
     run.add_argument("--scenario", default=",".join(DEFAULT), help="comma-separated (default: %(default)s); EL is long")
     run.add_argument("--repeats", type=int, default=3)
     run.add_argument("--quick", action="store_true", help="a fifth of the work")
-    run.add_argument("--json", type=Path, help="also write the numbers to this file")
+    run.add_argument("--json", type=Path, default=JSON, help="the numbers behind the table go here (%(default)s)")
     check = commands.add_parser("check", help="quick ratios against reference.json; fails past 20 %%")
     check.add_argument("--stack", choices=stacks.NAMES, default="embedded")
     check.add_argument("--scenario", default=",".join(reference.SCENARIOS))
@@ -82,7 +85,8 @@ def measured(scenario: str, plan: Plan) -> list[Measure]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    names = stacks.NAMES if arguments.stack == "both" else [arguments.stack]
+    runnable = [name for name in stacks.NAMES if test_stacks.available(name)]
+    names = {None: runnable, "both": stacks.NAMES}.get(arguments.stack, [arguments.stack])
     measures: list[Measure] = []
     about = dict(machine.describe(), date=time.strftime("%Y-%m-%d"), load=f"{machine.load():.1f} before the run")
     for name in names:
@@ -91,8 +95,9 @@ def run(arguments: argparse.Namespace) -> int:
             for scenario in chosen(arguments.scenario):
                 measures += measured(scenario, plan)
     report.show(measures, about)
-    if arguments.json:
-        report.write_json(arguments.json, measures, about)
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    report.write_json(arguments.json, measures, about)
+    print(f"in numbers: {arguments.json}")
     return 0
 
 

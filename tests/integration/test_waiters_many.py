@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.support.redis_server import RedisServer
     from tests.support.stacks import Servers
 
-WAITERS = 2_000
+WAITERS = 10_000
 
 
 @pytest.fixture

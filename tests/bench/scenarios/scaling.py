@@ -24,7 +24,7 @@ def two_workers(plan: Plan) -> list[Measure]:
     """S1. All workers have joined and hold their first tasks back until the clock starts.
 
     No-ops keep a worker and its servers busy with more than one core, so on two cores a second worker can't double
-    anything. Tasks that wait 50 ms show what it does while cores last.
+    anything. Tasks that wait 50 ms show what it does while cores last. Cores busy: workers, Kafka and Redis together.
     """
     return [
         *_two_against_one(plan, "noop", "no-ops", plan.scaled(100_000), 100),
@@ -34,7 +34,7 @@ def two_workers(plan: Plan) -> list[Measure]:
 
 def _two_against_one(plan: Plan, task: str, what: str, n: int, concurrency: int) -> list[Measure]:
     rate = Measure("S1", f"2 workers, {n:,} {what}", "tasks/s", ratio_target=1.7)
-    busy = Measure("S1", "- cores busy (workers, Kafka, Redis)", "cores", better="lower", steady=False)
+    busy = Measure("S1", f"- cores busy with {n:,} {what}", "cores", better="lower", steady=False)
     for _ in range(plan.repeats):
         for count, rates, cores in ((1, rate.floor, busy.floor), (2, rate.samples, busy.samples)):
             plan.fresh()
