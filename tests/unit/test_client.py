@@ -270,6 +270,22 @@ class TestInDoubt:
         assert client._connected()._admission.pending == 0
         assert len(set(bench.sink.ids())) == 15
 
+    async def test_closing_tells_those_who_wait_for_room_and_lets_the_others_end(
+        self, bench: Bench, client: Client
+    ) -> None:
+        bench.sink.gate.clear()
+        inside = [asyncio.create_task(bench.work.submit(n)) for n in range(10)]
+        await asyncio.sleep(0)
+        outside = asyncio.create_task(bench.work.submit(10))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(client.close())
+        with pytest.raises(ConfigError, match="not connected"):
+            await outside
+        assert not closing.done()
+        bench.sink.gate.set()
+        await closing
+        assert [handle.id for handle in await asyncio.gather(*inside)] == bench.sink.ids()
+
     async def test_many_more_than_may_wait_go_in_rounds(self, bench: Bench, client: Client) -> None:
         handles = await client.submit_many(bench.work, [(n,) for n in range(57)])
         assert bench.sink.ids() == [handle.id for handle in handles]
