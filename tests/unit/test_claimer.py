@@ -178,7 +178,9 @@ async def test_a_leased_task_is_parked_and_taken_over_when_its_lease_ends(bench:
         bench.clock.advance(bench.due_in() + 1e-6)
         bench.claimer.wake()
         await eventually(lambda: bench.intake.parked == 1 and bench.due_in() > 0)
-    assert bench.due_in() == pytest.approx(3.0 - 0.1 - 0.2 - 0.4 - 0.8 + 0.005, abs=1e-3), "not after the end of its lease"
+    assert bench.due_in() == pytest.approx(3.0 - 0.1 - 0.2 - 0.4 - 0.8 + 0.005, abs=1e-3), (
+        "not after the end of its lease"
+    )
     bench.clock.advance(bench.due_in() + 1e-6)
     bench.claimer.wake()
     await eventually(lambda: bench.ran == ["a"])
