@@ -43,6 +43,7 @@ _SHORT_POLL_S = 0.05
 _ROOM_GATHERS_S = 0.01
 _LOOK_AT_AGES_S = 1.0
 _STALLED_S = 0.25
+_MOVED_AT_ONCE = 100
 
 
 class Fetcher:
@@ -212,7 +213,7 @@ class Fetcher:
             ]
             if late:
                 self._moving.add(partition)
-                group.start_soon(self._move, partition, late[:_MOST])
+                group.start_soon(self._move, partition, late[:_MOVED_AT_ONCE])
 
     async def _move(self, partition: Partition, late: list[Delivery]) -> None:
         """Same bytes, same id, same lease: a copy is parked for as long as the task runs, whoever receives it."""
