@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,12 @@ def pytest_report_header(config: pytest.Config) -> str:
     option = config.getoption("--stack")
     names: list[stacks.StackName] = ["kafka", "embedded"] if option == "both" else [stacks.choose(option)]
     return "yadtq stack: " + " and ".join(map(stacks.describe, names))
+
+
+def pytest_configure() -> None:
+    # What a script starts in the background is born deaf to SIGINT, and so are its children: tests that send one would fail.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
