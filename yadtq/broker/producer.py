@@ -196,5 +196,8 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
         for batches in accumulator._batches.values():
             for batch in batches:
                 batch._drain_waiter.exception()  # looked at, in the name of those who might have waited for room
-        await producer.client.close()
+        await producer.client.close()  # first: it fails what is on its way, and the sender waits for that
         await producer._sender.close()
+    # aiokafka's client connects also after its end: a send that was waiting may just have done so.
+    with anyio.move_on_after(1):
+        await producer.client.close()
