@@ -12,8 +12,9 @@ from aiokafka import AIOKafkaConsumer
 
 from tests.support.poll import eventually
 from tests.support.ports import reserve_port
+from yadtq.broker.connecting import connection_options
 from yadtq.broker.membership import leave_group
-from yadtq.broker.topics import TopicNames, connection_options, provision
+from yadtq.broker.topics import TopicNames, provision
 from yadtq.errors import BrokerUnavailable
 from yadtq.settings import Settings
 

@@ -13,7 +13,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from tests.support.apps import all_committed, make_app, running
 from tests.support.poll import eventually
 from yadtq import TaskContext
-from yadtq.broker.topics import TopicNames, connection_options, provision
+from yadtq.broker.connecting import connection_options
+from yadtq.broker.topics import TopicNames, provision
 from yadtq.errors import TopicMismatch
 
 if TYPE_CHECKING:

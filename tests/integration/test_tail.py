@@ -10,9 +10,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions
 
 from tests.support.poll import eventually
 from tests.support.ports import reserve_port
+from yadtq.broker.connecting import connection_options
 from yadtq.broker.producer import KafkaProducer
 from yadtq.broker.tail import Tail, read_recent
-from yadtq.broker.topics import TopicNames, connection_options, provision
+from yadtq.broker.topics import TopicNames, provision
 from yadtq.errors import BrokerUnavailable
 from yadtq.ports import OutRecord
 from yadtq.settings import Settings

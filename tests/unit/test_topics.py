@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from yadtq.broker.topics import TopicNames, connection_options
+from yadtq.broker.connecting import connection_options
+from yadtq.broker.topics import TopicNames
 from yadtq.errors import ConfigError
 from yadtq.settings import Settings
 

@@ -19,7 +19,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from yadtq.broker.topics import connection_options
+from yadtq.broker.connecting import bootstrapping, connection_options
 from yadtq.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ class KafkaTaskConsumer:
         seconds = self._settings.connect_timeout_s + 2 * self._settings.session_timeout_s
         try:
             async with asyncio.timeout(seconds):
-                await consumer.start()
+                with bootstrapping():
+                    await consumer.start()
         except BaseException as error:
             await self._discard(consumer)
             if isinstance(error, TimeoutError | KafkaError | OSError):

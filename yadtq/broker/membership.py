@@ -17,7 +17,7 @@ from aiokafka.errors import GroupIdNotFound, KafkaError, NoError, UnknownMemberI
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int16, Int32, Schema, String
 
-from yadtq.broker.topics import connection_options
+from yadtq.broker.connecting import bootstrapping, connection_options
 from yadtq.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -111,7 +111,8 @@ async def _attempt(settings: Settings, group: str, instance_ids: list[str]) -> l
     """One try on connections of its own. Returns the ids for which another one is due."""
     client = AIOKafkaClient(**connection_options(settings))
     try:
-        await client.bootstrap()
+        with bootstrapping():
+            await client.bootstrap()
         node = await client.coordinator_lookup(CoordinationType.GROUP, group)
         return _check(await client.send(node, _LeaveGroupRequest(group, instance_ids)))
     finally:

@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 
-from yadtq.broker.topics import connection_options
+from yadtq.broker.connecting import bootstrapping, connection_options
 from yadtq.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ class KafkaProducer:
         seconds = self._settings.connect_timeout_s
         try:
             async with asyncio.timeout(seconds):
-                await producer.start()
+                with bootstrapping():
+                    await producer.start()
         except BaseException as error:
             with anyio.CancelScope(shield=True), anyio.move_on_after(2):
                 await producer.stop()
@@ -198,6 +199,3 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
                 batch._drain_waiter.exception()  # looked at, in the name of those who might have waited for room
         await producer.client.close()  # first: it fails what is on its way, and the sender waits for that
         await producer._sender.close()
-    # aiokafka's client connects also after its end: a send that was waiting may just have done so.
-    with anyio.move_on_after(1):
-        await producer.client.close()

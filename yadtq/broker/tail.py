@@ -16,7 +16,7 @@ import anyio
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from yadtq.broker.topics import connection_options
+from yadtq.broker.connecting import bootstrapping, connection_options
 from yadtq.clock import SystemClock
 from yadtq.errors import BrokerUnavailable
 
@@ -250,7 +250,8 @@ async def _connect(settings: Settings, topic: str, prepare: Callable[[AIOKafkaCo
     )
     try:
         async with asyncio.timeout(settings.connect_timeout_s):
-            await consumer.start()
+            with bootstrapping():
+                await consumer.start()
             await prepare(consumer)
     except BaseException as error:
         await _stop(consumer)

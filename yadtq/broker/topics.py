@@ -10,12 +10,13 @@ import asyncio
 import logging
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
+from yadtq.broker.connecting import bootstrapping, connection_options
 from yadtq.errors import BrokerUnavailable, ConfigError, TopicMismatch
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from yadtq.settings import Settings
 
-__all__ = ["TopicNames", "connection_options", "provision"]
+__all__ = ["TopicNames", "provision"]
 
 log = logging.getLogger("yadtq.broker")
 
@@ -61,16 +62,6 @@ class TopicNames:
         return f"yadtq.{self.app}.tasks.{queue}"
 
 
-def connection_options(settings: Settings) -> dict[str, Any]:
-    """Keywords that every aiokafka client takes."""
-    return {
-        "bootstrap_servers": settings.kafka,
-        "request_timeout_ms": int(settings.kafka_request_timeout_s * 1000),
-        "metadata_max_age_ms": 30_000,
-        "retry_backoff_ms": 100,
-    }
-
-
 async def provision(
     settings: Settings, names: TopicNames, queues: Iterable[str], partitions: int | None = None
 ) -> None:
@@ -82,7 +73,8 @@ async def provision(
     admin = AIOKafkaAdminClient(**connection_options(settings))
     try:
         async with asyncio.timeout(settings.connect_timeout_s):
-            await admin.start()
+            with bootstrapping():
+                await admin.start()
             await _provision(admin, settings, names, list(queues), partitions)
     except TimeoutError:
         raise BrokerUnavailable(_unreachable(settings, f"no answer within {settings.connect_timeout_s:g} s")) from None

@@ -15,7 +15,7 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import KafkaError
 
-from yadtq.broker.topics import connection_options
+from yadtq.broker.connecting import bootstrapping, connection_options
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -54,7 +54,8 @@ async def truncate(
     admin = AIOKafkaAdminClient(**connection_options(settings))
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            await admin.start()
+            with bootstrapping():
+                await admin.start()
             committed = [
                 {
                     tuple(place): found.offset
