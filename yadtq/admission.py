@@ -36,7 +36,7 @@ class Admission:
         try:
             async with asyncio.timeout(timeout_s):
                 await turn
-        except BaseException:
+        except BaseException:  # timed out, cancelled or refused
             # Let in and broken off in the same tick: the room goes on to the next. One still in the queue was cancelled
             # with us, and is passed over.
             if turn.done() and not turn.cancelled() and turn.exception() is None:

@@ -64,7 +64,7 @@ class Client:
         try:
             await self._store.start()
             await submitter.start({task.queue for task in self._registry} | {"default"})
-        except BaseException:
+        except BaseException:  # also a cancelled start must leave no connection
             await self._close_connections(submitter)
             raise
         self._submitter = submitter

@@ -55,7 +55,7 @@ async def start_services(group: TaskGroup, services: Sequence[Service], stopping
     async def watched(service: Service, *, task_status: TaskStatus[None]) -> None:
         try:
             await service.run(task_status=task_status)
-        except Exception:
+        except Exception:  # only to name the service: the group ends by it
             log.exception("service %s failed", service.name)
             raise
         if not stopping():

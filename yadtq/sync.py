@@ -171,7 +171,7 @@ class _Connection:
         self._thread.start()
         try:
             self._client = self._ready.result()
-        except Exception:
+        except Exception:  # could not connect: its thread ends before the caller is told
             self.close()
             raise
         except BaseException:  # KeyboardInterrupt: don't wait for what is still connecting
@@ -212,7 +212,7 @@ class _Connection:
             return future.result()
         except concurrent.futures.CancelledError:
             raise ConfigError(f"this client of app {self._name!r} was closed during the call") from None
-        except BaseException:
+        except BaseException:  # KeyboardInterrupt among them: what nobody waits for any more is not done
             future.cancel()
             raise
 

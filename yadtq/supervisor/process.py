@@ -78,7 +78,7 @@ class WorkerProcess:
                 # Its own group: a Ctrl-C in the terminal is for the supervisor, and a kill takes its children too.
                 start_new_session=True,
             )
-        except BaseException:
+        except BaseException:  # also a cancelled spawn must leave no pipe
             lines.close()
             os.close(lifeline_write)
             raise
