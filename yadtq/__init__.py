@@ -1,7 +1,7 @@
 """YADTQ: an asyncio-native distributed task queue. Kafka carries every task, Redis answers every question about it."""
 
 from yadtq.app import Yadtq
-from yadtq.client import Client
+from yadtq.client.client import Client
 from yadtq.context import TaskContext
 from yadtq.errors import (
     BrokerUnavailable,
@@ -19,8 +19,8 @@ from yadtq.errors import (
     YadtqError,
 )
 from yadtq.handle import TaskHandle
-from yadtq.states import TaskStatus
 from yadtq.task import Task
+from yadtq.wire.states import TaskStatus
 
 __all__ = [
     "BrokerUnavailable",

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import importlib
 import os
+import random
+import socket
 import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
 
-from yadtq.client import Client
+from yadtq.broker.kafka import KafkaBroker
+from yadtq.client.client import Client
 from yadtq.errors import ConfigError
+from yadtq.outside import Outside, Place
 from yadtq.registry import Registry
 from yadtq.retry import RetryPolicy
+from yadtq.runtime.clock import SystemClock
 from yadtq.settings import Settings
+from yadtq.store.redis import RedisStore
 from yadtq.task import Task
+from yadtq.wire.names import TopicNames
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -47,8 +54,6 @@ class Yadtq:
     """
 
     def __init__(self, name: str = "default", **settings: Any) -> None:
-        from yadtq.broker.topics import TopicNames
-
         TopicNames(name)  # refuses a name that no topic may have
         self.name = name
         self.registry = Registry()
@@ -131,13 +136,29 @@ class Yadtq:
 
         num_partitions: least number of partitions of the task topics; existing topics are grown, never shrunk.
         """
-        client = Client(self.name, self.settings, self.registry, num_partitions=num_partitions)
+        client = Client(self.outside(), self.settings, self.registry, num_partitions=num_partitions)
         async with client:
             before, self._client = self._client, client
             try:
                 yield client
             finally:
                 self._client = before
+
+    def outside(self, settings: Settings | None = None) -> Outside:
+        """The real servers, the system's clock and chance: what a client, worker or supervisor of this app is given.
+
+        settings: others than the app's own. Each call gives connections of its own, none of them open yet.
+        """
+        settings = settings or self.settings
+        names, clock, chance = TopicNames(self.name), SystemClock(), random.SystemRandom()
+        return Outside(
+            broker=KafkaBroker(settings, names, clock),
+            store=RedisStore(settings, self.name, chance),
+            clock=clock,
+            chance=chance,
+            names=names,
+            place=Place(socket.gethostname(), os.getpid()),
+        )
 
     def _connected_client(self) -> Client:
         if self._client is None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from yadtq.states import TaskStatus
+    from yadtq.wire.states import TaskStatus
 
 __all__ = ["ResultSource", "TaskHandle"]
 

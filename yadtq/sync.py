@@ -24,7 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from yadtq.app import Yadtq
-from yadtq.client import Client
+from yadtq.client.client import Client
 from yadtq.errors import ConfigError
 from yadtq.settings import Settings
 from yadtq.task import BoundTask, CallOptions, Task
@@ -32,10 +32,9 @@ from yadtq.task import BoundTask, CallOptions, Task
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
 
-    from yadtq.client import AnyTask
-    from yadtq.envelope import Heartbeat
-    from yadtq.registry import Registry
-    from yadtq.states import TaskStatus
+    from yadtq.client.client import AnyTask
+    from yadtq.wire.heartbeat import Heartbeat
+    from yadtq.wire.states import TaskStatus
 
 __all__ = ["YADTQClient"]
 
@@ -72,7 +71,7 @@ class YADTQClient:
             given = {name: value for name, value in given.items() if value is not None}
             loaded = Settings.load(**{**app.settings.model_dump(), **given}) if given else app.settings
         self.app = app.name
-        self._connection = _Connection(app.name, loaded, app.registry, num_partitions)
+        self._connection = _Connection(app, loaded, num_partitions)
         # Must not wait: the garbage collector runs anywhere, also in the thread that it would wait for.
         weakref.finalize(self, self._connection.ask_to_end).atexit = False
 
@@ -159,15 +158,15 @@ def _with_options(task: AnyTask, wanted: CallOptions) -> tuple[Task[Any, Any] | 
 class _Connection:
     """The thread with the loop and the client. Holds no reference to the `YADTQClient`, which may thus be collected."""
 
-    def __init__(self, app: str, settings: Settings, registry: Registry, num_partitions: int | None) -> None:
-        self._name = app
+    def __init__(self, app: Yadtq, settings: Settings, num_partitions: int | None) -> None:
+        self._name = app.name
         self._pid = os.getpid()
         # Re-entrant: the garbage collector may call `ask_to_end` in a thread that holds it.
         self._lock = threading.RLock()
         self._closed = False
         self._ready: concurrent.futures.Future[Client] = concurrent.futures.Future()
-        make = partial(Client, app, settings, registry, num_partitions=num_partitions)
-        self._thread = threading.Thread(target=self._run, args=(make,), name=f"yadtq-{app}", daemon=True)
+        make = partial(Client, app.outside(settings), settings, app.registry, num_partitions=num_partitions)
+        self._thread = threading.Thread(target=self._run, args=(make,), name=f"yadtq-{app.name}", daemon=True)
         self._thread.start()
         try:
             self._client = self._ready.result()

@@ -17,25 +17,22 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 from pydantic import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, TypeAdapter, ValidationError
 from pydantic_core import ArgsKwargs, PydanticSerializationError
 
-from yadtq.codec import CodecError, decode
 from yadtq.context import TaskContext
-from yadtq.envelope import TaskId, TaskName
 from yadtq.errors import ConfigError, Discard, InvalidArguments
 from yadtq.retry import RetryPolicy
+from yadtq.wire.codec import CodecError, decode
+from yadtq.wire.ids import checked_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from yadtq.handle import TaskHandle
 
-__all__ = ["BoundTask", "CallOptions", "Submitter", "Task", "checked_id", "checked_name", "refuse_unreadable"]
+__all__ = ["BoundTask", "CallOptions", "Submitter", "Task", "refuse_unreadable"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# What a worker could not decode would never end: it is refused before it is sent, by the same rules.
-_TASK_ID: TypeAdapter[str] = TypeAdapter(TaskId)
-_TASK_NAME: TypeAdapter[str] = TypeAdapter(TaskName)
 #: JSON with fewer brackets can't be nested deeper than the parser goes (200), so it needs no look.
 _DEEP = 150
 
@@ -173,23 +170,6 @@ class BoundTask(Generic[P, R]):
     async def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """See `Task.submit`."""
         return await self.task._submitter().submit_task(self.task, args, kwargs, self.options)
-
-
-def checked_id(task_id: str) -> str:
-    """Raises `ConfigError`."""
-    return _checked(_TASK_ID, task_id, "task_id: 1 to 128 characters, no spaces and no braces")
-
-
-def checked_name(name: str) -> str:
-    """Raises `ConfigError`."""
-    return _checked(_TASK_NAME, name, "task name: 1 to 200 characters")
-
-
-def _checked(rule: TypeAdapter[str], value: str, words: str) -> str:
-    try:
-        return rule.validate_python(value)
-    except ValidationError:
-        raise ConfigError(f"{words}, not {_short(value)}") from None
 
 
 def refuse_unreadable(json: bytes) -> None:

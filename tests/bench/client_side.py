@@ -10,7 +10,7 @@ from tests.bench.app import app, hold, noop, sleep50
 from tests.bench.profiling import profiled
 
 if TYPE_CHECKING:
-    from yadtq.client import Client
+    from yadtq.client.client import Client
 
 _TASKS = {"noop": noop, "sleep50": sleep50}
 _WARM_UP = 200

@@ -18,7 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from pydantic_core import from_json, to_json
 from redis.asyncio import Redis
 
-from yadtq.broker.topics import TopicNames
+from yadtq.wire.names import TopicNames
 
 _STORE = "redis.call('SET', KEYS[1], ARGV[1], 'EX', 3600) redis.call('PUBLISH', KEYS[2], ARGV[2]) return 1"
 _BATCH = 100

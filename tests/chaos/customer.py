@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.support.chaos_pace import Pace
     from tests.support.ledger import SubmitLog
     from yadtq.app import Yadtq
-    from yadtq.client import Client
+    from yadtq.client.client import Client
 
 AGAIN_S = 0.25
 #: Submits on their way at once; more would only wait in the client.

@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 
 from tests.chaos.oracle import Touch
 from tests.support.poll import eventually
-from yadtq.broker.topics import TopicNames
+from yadtq.wire.names import TopicNames
 
 if TYPE_CHECKING:
     from tests.chaos.fleet import Fleet, WorkerRef

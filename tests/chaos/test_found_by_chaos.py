@@ -11,21 +11,23 @@ import pytest
 from tests.support.poll import eventually
 from yadtq.broker import consumer as consumers
 from yadtq.broker import producer as producers
-from yadtq.broker.topics import TopicNames, provision
-from yadtq.clock import SystemClock
+from yadtq.wire.names import TopicNames
+from yadtq.broker.topics import provision
+from yadtq.runtime.clock import SystemClock
 from yadtq.embedded import EmbeddedStack
 from yadtq.errors import BrokerUnavailable, ResultLost
-from yadtq.ports import OutRecord, Snapshot
+from yadtq.runtime.seams import OutRecord
+from yadtq.store.tasks.verbs import Snapshot
 from yadtq.settings import Settings
-from yadtq.states import TaskStatus
+from yadtq.wire.states import TaskStatus
 from yadtq.store.keys import Keys
-from yadtq.store.waiters import Waiters
+from yadtq.client.waiters import Waiters
 from yadtq.testing.clock import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence
 
-    from yadtq.ports import Partition
+    from yadtq.runtime.seams import Partition
 
 NAMES = TopicNames("found")
 TOPIC = NAMES.tasks("default")

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from yadtq.settings import Settings
 from yadtq.store.keys import Keys
-from yadtq.store.tasks import RedisStore, parse_news
+from yadtq.store.redis import RedisStore
+from yadtq.store.tasks.redis import parse_news
 from yadtq.testing import ManualClock, MemoryStore
 
 if TYPE_CHECKING:
     from redis.asyncio.client import PubSub
 
-    from yadtq.ports import Snapshot, Store
+    from yadtq.store.tasks.verbs import Snapshot
+    from yadtq.store.verbs import Store
 
 #: No sum of these steps is near the lease, a TTL or a delay of the tests: real time may pass on Redis meanwhile.
 STEP_MS = 7_000

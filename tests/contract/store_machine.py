@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
 from tests.contract.store_harness import DELAY_MS, LEASE_MS, RESULT_TTL_S, STEP_MS
-from yadtq.ports import FINAL, SUSPECT, WAIT, Claim, ClaimReply, Finish, Lease, Snapshot, Store
-from yadtq.states import TaskStatus
-from yadtq.store.tasks import SUSPECT_FROM, WAIT_TTL_S
+from yadtq.store.tasks.verbs import ENDED, SUSPECT, WAIT, Claim, ClaimReply, Finish, Lease, Snapshot
+from yadtq.store.verbs import Store
+from yadtq.wire.states import TaskStatus
+from yadtq.store.tasks.verbs import SUSPECT_FROM, WAIT_TTL_S
 
 if TYPE_CHECKING:
     import asyncio

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from yadtq.errors import BrokerUnavailable
-from yadtq.ports import OutRecord, Partition, Producer, TaskConsumer
+from yadtq.runtime.seams import OutRecord, Partition, Producer, TaskConsumer
 from yadtq.testing import ManualClock, MemoryBroker, MemoryConsumer, MemoryProducer
 
 if TYPE_CHECKING:

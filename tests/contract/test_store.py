@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.contract.store_harness import DELAY_MS, LEASE_MS, QUEUED_TTL_S, RESULT_TTL_S, STEP_MS
-from yadtq.ports import FINAL, SUSPECT, WAIT, Claim, ClaimReply, Finish, Lease, Snapshot
-from yadtq.states import TRANSITIONS, TaskStatus
+from yadtq.store.tasks.verbs import ENDED, SUSPECT, WAIT, Claim, ClaimReply, Finish, Lease, Snapshot
+from yadtq.wire.states import TRANSITIONS, TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from tests.contract.store_harness import Harness
-    from yadtq.ports import Store
+    from yadtq.store.verbs import Store
 
 S = TaskStatus
 FINALS = (S.SUCCESS, S.FAILED, S.CANCELLED)

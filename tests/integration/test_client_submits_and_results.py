@@ -23,7 +23,7 @@ from yadtq.errors import (
     TaskNotFound,
     UnknownTask,
 )
-from yadtq.states import TaskStatus as S
+from yadtq.wire.states import TaskStatus as S
 
 if TYPE_CHECKING:
     from tests.support.stacks import Servers

@@ -12,7 +12,8 @@ from tests.support.proxy import Proxy
 from yadtq.broker.membership import leave_group
 from yadtq.broker.producer import KafkaProducer
 from yadtq.broker.tail import read_recent
-from yadtq.broker.topics import TopicNames, provision
+from yadtq.wire.names import TopicNames
+from yadtq.broker.topics import provision
 from yadtq.errors import BrokerUnavailable
 from yadtq.settings import Settings
 

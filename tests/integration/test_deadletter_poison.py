@@ -11,7 +11,7 @@ from tests.support.poll import eventually
 from yadtq.broker.producer import KafkaProducer
 from yadtq.broker.tail import read_recent
 from yadtq.errors import TaskFailed
-from yadtq.ports import OutRecord
+from yadtq.runtime.seams import OutRecord
 
 if TYPE_CHECKING:
     from tests.support.stacks import Servers

@@ -11,7 +11,7 @@ import pytest
 from tests.support.apps import all_committed, committed_and_ends, make_app, make_value, running
 from tests.support.poll import eventually
 from yadtq.broker.producer import KafkaProducer
-from yadtq.ports import OutRecord
+from yadtq.runtime.seams import OutRecord
 
 if TYPE_CHECKING:
     from tests.support.stacks import Servers

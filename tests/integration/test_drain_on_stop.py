@@ -12,7 +12,7 @@ from tests.support.apps import all_committed, make_app, running, running_worker
 from tests.support.poll import consistently, eventually
 from yadtq import TaskContext
 from yadtq.settings import WorkerSettings
-from yadtq.states import TaskStatus as S
+from yadtq.wire.states import TaskStatus as S
 from yadtq.worker.worker import Worker
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from tests.support.poll import eventually
 from tests.support.ports import reserve_port
 from yadtq.broker.connecting import connection_options
 from yadtq.broker.membership import leave_group
-from yadtq.broker.topics import TopicNames, provision
+from yadtq.wire.names import TopicNames
+from yadtq.broker.topics import provision
 from yadtq.errors import BrokerUnavailable
 from yadtq.settings import Settings
 

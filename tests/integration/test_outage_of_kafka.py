@@ -13,7 +13,7 @@ from tests.support.apps import all_committed, make_app, running
 from tests.support.poll import eventually
 from tests.support.stacks import Servers
 from yadtq.errors import SubmitUncertain
-from yadtq.states import TaskStatus as S
+from yadtq.wire.states import TaskStatus as S
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,12 +14,13 @@ from tests.support.apps import all_committed, make_app, running
 from tests.support.poll import eventually
 from yadtq import TaskContext
 from yadtq.broker.connecting import connection_options
-from yadtq.broker.topics import TopicNames, provision
+from yadtq.wire.names import TopicNames
+from yadtq.broker.topics import provision
 from yadtq.errors import TopicMismatch
 
 if TYPE_CHECKING:
     from tests.support.stacks import Servers
-    from yadtq.client import Client
+    from yadtq.client.client import Client
     from yadtq.handle import TaskHandle
 
 

@@ -10,9 +10,10 @@ from redis.asyncio import Redis
 
 from tests.contract.store_harness import QUEUED_TTL_S, RESULT_TTL_S, RedisHarness, settings
 from yadtq.errors import ConfigError, StoreUnavailable
-from yadtq.ports import WAIT, Claim, Finish, Lease, Snapshot
-from yadtq.states import TaskStatus
-from yadtq.store.tasks import WAIT_TTL_S, RedisStore
+from yadtq.store.tasks.verbs import WAIT, Claim, Finish, Lease, Snapshot
+from yadtq.wire.states import TaskStatus
+from yadtq.store.tasks.verbs import WAIT_TTL_S
+from yadtq.store.redis import RedisStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

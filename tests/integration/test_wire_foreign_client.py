@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from tests.support.apps import make_app, running
 from tests.support.poll import eventually
-from yadtq.states import TaskStatus as S
+from yadtq.wire.states import TaskStatus as S
 
 if TYPE_CHECKING:
     from tests.support.stacks import Servers

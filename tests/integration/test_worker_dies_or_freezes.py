@@ -12,7 +12,7 @@ from tests.support.apps import make_app
 from tests.support.ledger import LedgerReader
 from tests.support.poll import eventually
 from tests.support.worker_process import SHORT, worker_process
-from yadtq.store.tasks import RedisStore
+from yadtq.store.redis import RedisStore
 
 if TYPE_CHECKING:
     from pathlib import Path

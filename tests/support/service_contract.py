@@ -10,7 +10,7 @@ import anyio
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from yadtq.service import Service
+    from yadtq.runtime.service import Service
 
     MakeService = Callable[[], Service | Awaitable[Service]]
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yadtq.broker.topics import TopicNames
-from yadtq.clock import SystemClock
-from yadtq.envelope import Heartbeat
+from yadtq.wire.names import TopicNames
+from yadtq.runtime.clock import SystemClock
+from yadtq.wire.heartbeat import Heartbeat
 from yadtq.errors import BrokerUnavailable, StoreUnavailable
 from yadtq.settings import Settings, SupervisorSettings
 from yadtq.supervisor.slots import SlotLocks
@@ -26,7 +26,7 @@ from yadtq.supervisor.watch import LivenessTable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from yadtq.ports import OutRecord
+    from yadtq.runtime.seams import OutRecord
 
 FAKE_WORKER = Path(__file__).with_name("fake_worker.py")
 APP = "shop"

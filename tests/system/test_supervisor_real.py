@@ -16,8 +16,8 @@ import pytest
 from tests.support.poll import consistently, eventually
 from tests.support.ports import reserve_port
 from yadtq.broker.tail import read_recent
-from yadtq.broker.topics import TopicNames
-from yadtq.envelope import Heartbeat
+from yadtq.wire.names import TopicNames
+from yadtq.wire.heartbeat import Heartbeat
 from yadtq.errors import EnvelopeError
 from yadtq.settings import Settings
 

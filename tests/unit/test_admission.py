@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yadtq.admission import Admission
+from yadtq.runtime.admission import Admission
 
 
 async def ticks(count: int = 4) -> None:

@@ -11,20 +11,20 @@ import pytest
 from tests.support.apps import make_delivery
 from tests.support.poll import eventually
 from yadtq import Yadtq
-from yadtq.ports import Claim, ClaimReply, Finish, Lease
+from yadtq.store.tasks.verbs import Claim, ClaimReply, Finish, Lease
 from yadtq.settings import Settings, WorkerSettings
-from yadtq.states import TaskStatus as S
+from yadtq.wire.states import TaskStatus as S
 from yadtq.testing import ManualClock, MemoryStore
-from yadtq.worker.claimer import Claimer
-from yadtq.worker.delivery import StopReason
-from yadtq.worker.executor import Executor
-from yadtq.worker.intake import Intake
+from yadtq.delivery.claimer import Claimer
+from yadtq.delivery.delivery import StopReason
+from yadtq.execution.executor import Executor
+from yadtq.delivery.waiting import Intake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from yadtq.worker.delivery import Delivery
-    from yadtq.worker.outcome import Outcome
+    from yadtq.delivery.delivery import Delivery
+    from yadtq.execution.outcome import Outcome
 
 ME, OTHER = "me", "other"
 

@@ -11,7 +11,7 @@ from yadtq.__main__ import main
 from yadtq.cli.options import find_app, parse_argument, parse_call
 from yadtq.cli.root import run
 from yadtq.cli.workers import table
-from yadtq.envelope import Heartbeat
+from yadtq.wire.heartbeat import Heartbeat
 from yadtq.errors import ConfigError
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.support.poll import eventually
 from yadtq import Yadtq
-from yadtq.clock import SystemClock
-from yadtq.codec import decode
+from yadtq.runtime.clock import SystemClock
+from yadtq.wire.codec import decode
 from yadtq.errors import (
     BrokerUnavailable,
     ConfigError,
@@ -25,15 +25,15 @@ from yadtq.errors import (
     TaskNotFound,
     UnknownTask,
 )
-from yadtq.ports import Claim, Finish, Snapshot
-from yadtq.states import TaskStatus as S
+from yadtq.store.tasks.verbs import Claim, Finish, Snapshot
+from yadtq.wire.states import TaskStatus as S
 from yadtq.testing import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from yadtq.client import Client
-    from yadtq.ports import OutRecord
+    from yadtq.client.client import Client
+    from yadtq.runtime.seams import OutRecord
     from yadtq.settings import Settings
 
 
@@ -118,10 +118,10 @@ async def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
         await asyncio.sleep(0)
         made.provisioned.append(set(queues))
 
-    monkeypatch.setattr("yadtq.submitter.KafkaProducer", lambda settings: made.sink)
-    monkeypatch.setattr("yadtq.client.RedisStore", make_store)
-    monkeypatch.setattr("yadtq.client.Waiters", lambda *_: made.waiters)
-    monkeypatch.setattr("yadtq.submitter.provision", provision)
+    monkeypatch.setattr("yadtq.client.submitter.KafkaProducer", lambda settings: made.sink)
+    monkeypatch.setattr("yadtq.client.client.RedisStore", make_store)
+    monkeypatch.setattr("yadtq.client.client.Waiters", lambda *_: made.waiters)
+    monkeypatch.setattr("yadtq.client.submitter.provision", provision)
     return made
 
 

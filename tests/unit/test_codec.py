@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from yadtq.codec import CodecError, compress, decode, decompress, encode
+from yadtq.wire.codec import CodecError, compress, decode, decompress, encode
 
 plain = st.recursive(
     st.none()

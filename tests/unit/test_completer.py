@@ -11,19 +11,19 @@ import pytest
 from tests.support.apps import make_delivery
 from tests.support.poll import eventually
 from yadtq.errors import StoreUnavailable
-from yadtq.ports import WAIT, Claim, Finish, Snapshot
+from yadtq.store.tasks.verbs import WAIT, Claim, Finish, Snapshot
 from yadtq.settings import Settings
-from yadtq.states import TaskStatus as S
+from yadtq.wire.states import TaskStatus as S
 from yadtq.testing import ManualClock, MemoryStore
-from yadtq.worker.completer import Completer
-from yadtq.worker.delivery import StopReason
-from yadtq.worker.intake import Intake
-from yadtq.worker.outcome import Outcome
+from yadtq.delivery.completer import Completer
+from yadtq.delivery.delivery import StopReason
+from yadtq.delivery.waiting import Intake
+from yadtq.execution.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from yadtq.worker.delivery import Delivery
+    from yadtq.delivery.delivery import Delivery
 
 ME, OTHER = "me", "other"
 

@@ -9,16 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yadtq.codec import CodecError
-from yadtq.envelope import (
-    DEAD_LETTER_HEADERS,
-    Envelope,
-    Heartbeat,
-    RunningTask,
-    decode_envelope,
-    encode_envelope,
-    new_task_id,
-)
+from yadtq.wire.codec import CodecError
+from yadtq.wire.deadletter import DEAD_LETTER_HEADERS
+from yadtq.wire.envelope import Envelope, decode_envelope, encode_envelope
+from yadtq.wire.heartbeat import Heartbeat, RunningTask
+from yadtq.wire.ids import new_task_id
 from yadtq.errors import EnvelopeError
 from yadtq.store.keys import Keys
 

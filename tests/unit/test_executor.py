@@ -19,19 +19,19 @@ import pytest
 from tests.support.apps import make_delivery
 from tests.support.poll import eventually
 from yadtq import Discard, Retry, TaskContext, Yadtq
-from yadtq.clock import SystemClock
+from yadtq.runtime.clock import SystemClock
 from yadtq.settings import Settings, WorkerSettings
-from yadtq.states import TaskStatus as S
+from yadtq.wire.states import TaskStatus as S
 from yadtq.testing import MemoryBroker, MemoryProducer
-from yadtq.worker.deadletters import DeadLetters
-from yadtq.worker.delivery import StopReason
-from yadtq.worker.executor import Executor
+from yadtq.delivery.deadletters import DeadLetters
+from yadtq.delivery.delivery import StopReason
+from yadtq.execution.executor import Executor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from yadtq.worker.delivery import Delivery
-    from yadtq.worker.outcome import Outcome
+    from yadtq.delivery.delivery import Delivery
+    from yadtq.execution.outcome import Outcome
 
 DEAD = "yadtq.t.dead"
 

@@ -12,20 +12,20 @@ import pytest
 from tests.support.apps import make_record, make_value
 from tests.support.poll import eventually
 from yadtq import Yadtq
-from yadtq.broker.flow import LEAST_SHARE
+from yadtq.delivery.allowance import LEAST_SHARE
 from yadtq.errors import BrokerUnavailable
 from yadtq.settings import WorkerSettings
 from yadtq.testing import ManualClock
-from yadtq.worker.deadletters import DeadLetters
-from yadtq.worker.fetcher import Fetcher
-from yadtq.worker.intake import Intake
+from yadtq.delivery.deadletters import DeadLetters
+from yadtq.delivery.fetcher import Fetcher
+from yadtq.delivery.waiting import Intake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
-    from yadtq.ports import ConsumedRecord, OutRecord, Partition
+    from yadtq.runtime.seams import ConsumedRecord, OutRecord, Partition
     from yadtq.testing import MemoryRecord
-    from yadtq.worker.delivery import Delivery
+    from yadtq.delivery.delivery import Delivery
 
 TOPIC = "yadtq.t.tasks.default"
 P0, P1 = (TOPIC, 0), (TOPIC, 1)

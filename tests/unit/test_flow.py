@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yadtq.broker.flow import LEAST_SHARE, Allowance, allowance
-from yadtq.broker.tracker import PartitionTracker
-from yadtq.ports import Partition
+from yadtq.delivery.allowance import LEAST_SHARE, Allowance, allowance
+from yadtq.delivery.tracker import PartitionTracker
+from yadtq.runtime.seams import Partition
 
 A, B, C = ("t", 0), ("t", 1), ("t", 2)
 

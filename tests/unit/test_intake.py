@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.support.apps import make_delivery
-from yadtq.broker.tracker import PartitionTracker
+from yadtq.delivery.tracker import PartitionTracker
 from yadtq.testing import ManualClock
-from yadtq.worker.delivery import Delivery
-from yadtq.worker.intake import Intake
+from yadtq.delivery.delivery import Delivery
+from yadtq.delivery.waiting import Intake
 
 
 @pytest.fixture

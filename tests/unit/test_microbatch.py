@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yadtq.microbatch import MicroBatch
+from yadtq.runtime.microbatch import MicroBatch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

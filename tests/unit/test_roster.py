@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 from tests.support.apps import make_record
-from yadtq.broker.roster import Roster
-from yadtq.envelope import Heartbeat
+from yadtq.client.roster import Roster
+from yadtq.wire.heartbeat import Heartbeat
 
 Phase = Literal["starting", "running", "draining", "stopped", "dead"]
 

@@ -7,7 +7,7 @@ import pytest
 from anyio.abc import TaskStatus
 
 from tests.support.service_contract import exercise_service
-from yadtq.service import ServiceEnded, start_services
+from yadtq.runtime.service import ServiceEnded, start_services
 
 
 class Loop:

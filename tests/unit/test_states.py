@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from yadtq.states import FINAL, STATE_OF_CODE, TRANSITIONS, TaskStatus
+from yadtq.wire.states import FINAL, STATE_OF_CODE, TRANSITIONS, TaskStatus
 
 
 def test_every_state_has_a_letter_of_its_own_and_back() -> None:

@@ -14,7 +14,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from yadtq import TaskContext, Yadtq
-from yadtq.codec import CodecError
+from yadtq.wire.codec import CodecError
 from yadtq.errors import ConfigError, Discard, InvalidArguments
 
 UTC = timezone.utc  # noqa: UP017

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.apps import make_delivery
 from tests.support.poll import eventually
-from yadtq.worker.threads import Threads
+from yadtq.execution.runners.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from yadtq.broker.connecting import connection_options
-from yadtq.broker.topics import TopicNames
+from yadtq.wire.names import TopicNames
 from yadtq.errors import ConfigError
 from yadtq.settings import Settings
 

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from yadtq.broker.tracker import PartitionTracker
+from yadtq.delivery.tracker import PartitionTracker
 
 
 class TrackerMachine(RuleBasedStateMachine):

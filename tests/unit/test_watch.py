@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yadtq.envelope import Heartbeat
+from yadtq.wire.heartbeat import Heartbeat
 from yadtq.settings import Settings
 from yadtq.supervisor.watch import LivenessTable, TopicWatch, Verdict
 

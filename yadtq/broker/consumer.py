@@ -25,8 +25,8 @@ from yadtq.errors import BrokerUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from yadtq.clock import Clock
-    from yadtq.ports import ConsumedRecord, Partition
+    from yadtq.runtime.clock import Clock
+    from yadtq.runtime.seams import ConsumedRecord, Partition
     from yadtq.settings import Settings
 
 __all__ = ["KafkaTaskConsumer"]
@@ -42,7 +42,7 @@ _ERRORS_BEFORE_REBUILD = 20
 
 
 class KafkaTaskConsumer:
-    """`ports.TaskConsumer` on aiokafka. One poll at a time."""
+    """`seams.TaskConsumer` on aiokafka. One poll at a time."""
 
     def __init__(
         self, settings: Settings, group: str, topics: Sequence[str], *, clock: Clock, instance_id: str | None = None
@@ -107,16 +107,16 @@ class KafkaTaskConsumer:
         return consumer
 
     async def poll(
-        self, partitions: Collection[Partition], max_records: int, timeout_s: float
+        self, partitions: Collection[Partition] | None, max_records: int, timeout_s: float
     ) -> Mapping[Partition, Sequence[ConsumedRecord]]:
-        """partitions: empty means all. Never raises for Kafka's sake; must not be cancelled but at the very end."""
+        """partitions: None means all. Never raises for Kafka's sake; must not be cancelled but at the very end."""
         consumer = self._consumer
         if consumer is None or self._is_broken(consumer):
             consumer = await self._rebuild()
             if consumer is None:
                 return {}
         try:
-            if partitions:
+            if partitions is not None:
                 records = await self._poll_some(consumer, frozenset(partitions), max_records, timeout_s)
             else:
                 records = await consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
@@ -126,7 +126,7 @@ class KafkaTaskConsumer:
             await anyio.sleep(0.1)  # an error that comes back at once must not become a busy loop
             return {}
         self._errors = 0
-        self._note_answers(consumer, got=bool(records), all_wanted=not partitions)
+        self._note_answers(consumer, got=bool(records), all_wanted=partitions is None)
         return records
 
     @staticmethod

@@ -23,7 +23,7 @@ from yadtq.errors import BrokerUnavailable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from yadtq.ports import OutRecord
+    from yadtq.runtime.seams import OutRecord
     from yadtq.settings import Settings
 
 __all__ = ["KafkaProducer"]
@@ -37,7 +37,7 @@ _FAILURES_BEFORE_REPLACEMENT = 3
 
 
 class KafkaProducer:
-    """`ports.Producer` on aiokafka. acks=all; no linger, since what meets has been brought together before."""
+    """`seams.Producer` on aiokafka. acks=all; no linger, since what meets has been brought together before."""
 
     def __init__(self, settings: Settings, *, timeout_s: float | None = None) -> None:
         self._settings = settings

@@ -17,16 +17,16 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from yadtq.broker.connecting import bootstrapping, connection_options
-from yadtq.clock import SystemClock
 from yadtq.errors import BrokerUnavailable
+from yadtq.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
-    from yadtq.clock import Clock
-    from yadtq.ports import ConsumedRecord
+    from yadtq.runtime.clock import Clock
+    from yadtq.runtime.seams import ConsumedRecord
     from yadtq.settings import Settings
 
 __all__ = ["Tail", "read_from", "read_recent"]

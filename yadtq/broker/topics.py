@@ -1,4 +1,4 @@
-"""Topics of an app: their names, and bringing the cluster to what they must be.
+"""Topics of an app: bringing the cluster to what they must be.
 
 Task topics keep records until YADTQ itself truncates them behind the committed watermark (D2): with a time limit, a
 backlog older than the limit would vanish unseen. A task topic that has one is refused, not mended: somebody set it.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
@@ -17,49 +15,20 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from yadtq.broker.connecting import bootstrapping, connection_options
-from yadtq.errors import BrokerUnavailable, ConfigError, TopicMismatch
+from yadtq.errors import BrokerUnavailable, TopicMismatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from yadtq.settings import Settings
+    from yadtq.wire.names import TopicNames
 
-__all__ = ["TopicNames", "provision"]
+__all__ = ["provision"]
 
 log = logging.getLogger("yadtq.broker")
 
-#: What Kafka allows in a topic name.
-_LEGAL = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 _HEARTBEATS = {"cleanup.policy": "compact,delete", "retention.ms": "3600000", "segment.ms": "600000"}
-
-
-@dataclass(frozen=True, slots=True)
-class TopicNames:
-    """Names of one app's topics and of its consumer group."""
-
-    app: str
-
-    def __post_init__(self) -> None:
-        if not _LEGAL.fullmatch(self.app):
-            raise ConfigError(f"app name {self.app!r}: use letters, digits, '.', '_' and '-' only, 200 at most")
-
-    @property
-    def group(self) -> str:
-        return f"yadtq.{self.app}"
-
-    @property
-    def heartbeats(self) -> str:
-        return f"yadtq.{self.app}.heartbeats"
-
-    @property
-    def dead(self) -> str:
-        return f"yadtq.{self.app}.dead"
-
-    def tasks(self, queue: str) -> str:
-        if not _LEGAL.fullmatch(queue):
-            raise ConfigError(f"queue name {queue!r}: use letters, digits, '.', '_' and '-' only, 200 at most")
-        return f"yadtq.{self.app}.tasks.{queue}"
 
 
 async def provision(

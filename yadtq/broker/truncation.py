@@ -20,7 +20,7 @@ from yadtq.broker.connecting import bootstrapping, connection_options
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from yadtq.ports import Partition
+    from yadtq.runtime.seams import Partition
     from yadtq.settings import Settings
 
 __all__ = ["truncate", "truncation_points"]

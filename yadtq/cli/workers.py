@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
     from typing import Any
 
-    from yadtq.client import Client
-    from yadtq.envelope import Heartbeat
+    from yadtq.client.client import Client
+    from yadtq.wire.heartbeat import Heartbeat
 
 __all__ = ["table", "workers"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from yadtq.demo.tasks import Report
-    from yadtq.envelope import Heartbeat
+    from yadtq.wire.heartbeat import Heartbeat
 
 __all__ = ["Kill", "Progress", "label", "parse_event"]
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from yadtq.client import Client
+    from yadtq.client.client import Client
     from yadtq.demo.tasks import Report
     from yadtq.handle import TaskHandle
 

@@ -82,13 +82,13 @@ async def within(seconds: float, call: Awaitable[T], what: str) -> T:
 
 
 class Script:
-    """One verb: `lua/<name>.lua`."""
+    """One verb. name: family and verb, `tasks/claim` for `store/tasks/claim.lua`."""
 
     __slots__ = ("digest", "name", "source")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.source = resources.files("yadtq.store").joinpath(f"lua/{name}.lua").read_bytes()
+        self.source = resources.files("yadtq.store").joinpath(f"{name}.lua").read_bytes()
         self.digest = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from redis.exceptions import RedisError
 
+from yadtq.runtime.service import Service
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -29,7 +31,7 @@ _PING_EVERY_S = 5.0
 _RETRY_S = 0.5
 
 
-class Subscription:
+class Subscription(Service):
     """A service that hands every message of `channel` to `on_message`, and calls `on_gap` after each (re)subscription.
 
     Neither callback may wait. Started means subscribed, or, if Redis is away, that attempts go on.

@@ -10,19 +10,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import os
 import signal
 import sys
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from yadtq.app import load_app
-from yadtq.broker.producer import KafkaProducer
-from yadtq.broker.topics import TopicNames, provision
-from yadtq.clock import SystemClock
 from yadtq.errors import ConfigError, YadtqError
 from yadtq.settings import SupervisorSettings, WorkerSettings
-from yadtq.store.tasks import RedisStore
 from yadtq.supervisor.slots import SlotLocks
 from yadtq.supervisor.supervisor import Intent, Supervisor
 from yadtq.supervisor.undertaker import Undertaker
@@ -73,32 +68,29 @@ def obey_signals(supervisor: Supervisor) -> None:
 
 async def supervise(app: Yadtq, own: SupervisorSettings, queues: tuple[str, ...], command: list[str]) -> int:
     """Reach both servers, which no worker could do without either, and then run until told to end."""
-    settings, names, clock = app.settings, TopicNames(app.name), SystemClock()
-    await provision(settings, names, queues)
+    settings, outside = app.settings, app.outside()
+    await outside.broker.provision(queues)
     async with AsyncExitStack() as cleanup:
-        store = RedisStore(settings, app.name)
-        cleanup.push_async_callback(store.aclose)
-        await store.start()
-        producer = KafkaProducer(settings, timeout_s=_APPEND_S)
+        cleanup.push_async_callback(outside.store.aclose)
+        await outside.store.start()
+        producer = outside.broker.producer(timeout_s=_APPEND_S)
         cleanup.push_async_callback(producer.stop)
         await producer.start()
         table = LivenessTable(
-            clock=clock,
+            clock=outside.clock,
             heartbeat_s=settings.heartbeat_s,
             silence_s=own.silence_s,
             start_timeout_s=own.start_timeout_s,
-        )
-        watch = TopicWatch(
-            settings=settings, topic=names.heartbeats, producer=producer, table=table, nonce=os.urandom(8).hex()
         )
         supervisor = Supervisor(
             command=command,
             own=own,
             slots=SlotLocks(app.name),
             table=table,
-            undertaker=Undertaker(settings=settings, names=names, store=store, producer=producer, clock=clock),
-            watch=watch,
-            clock=clock,
+            undertaker=Undertaker(outside=outside, settings=settings, producer=producer),
+            watch=TopicWatch(outside=outside, settings=settings, producer=producer, table=table),
+            clock=outside.clock,
+            chance=outside.chance,
         )
         obey_signals(supervisor)
         return await supervisor.run()

@@ -10,14 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import signal
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
-from yadtq.clock import SystemClock
 from yadtq.errors import ConfigError
+from yadtq.runtime.clock import SystemClock
 from yadtq.supervisor.events import tell
 from yadtq.supervisor.process import Beat, WorkerProcess, describe_exit
 from yadtq.supervisor.respawn import GiveUp, RespawnPolicy
@@ -29,7 +30,7 @@ from yadtq.supervisor.watch import Verdict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from yadtq.clock import Clock
+    from yadtq.runtime.clock import Clock
     from yadtq.settings import SupervisorSettings
     from yadtq.supervisor.slots import SlotLocks
     from yadtq.supervisor.undertaker import Undertaker
@@ -87,12 +88,14 @@ class Supervisor:
         watch: TopicWatch | None = None,
         policy: RespawnPolicy | None = None,
         clock: Clock | None = None,
+        chance: random.Random | None = None,
     ) -> None:
         """command: starts one worker. watch: feeds `table` from the heartbeat topic."""
         self._command, self._own, self._slots = list(command), own, slots
         self._table, self._undertaker, self._watch = table, undertaker, watch
         self._policy = policy or RespawnPolicy.from_settings(own)
         self._clock = clock or SystemClock()
+        self._chance = chance or random.SystemRandom()
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._seats: list[Seat] = []
         self._attending: set[asyncio.Task[None]] = set()
@@ -289,7 +292,7 @@ class Supervisor:
             await self._start(seat)
 
     async def _start(self, seat: Seat) -> None:
-        worker = new_worker_id(seat.slot.id)
+        worker = new_worker_id(seat.slot.id, self._chance)
         try:
             process = await WorkerProcess.spawn(
                 self._command, seat.slot, worker, lambda beat: self._events.put_nowait(_Said(seat, worker, beat))

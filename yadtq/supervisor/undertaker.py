@@ -8,27 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 from typing import TYPE_CHECKING
 
 import anyio
 
-from yadtq.broker.membership import leave_group
-from yadtq.envelope import Heartbeat
 from yadtq.errors import BrokerUnavailable, StoreUnavailable
-from yadtq.ports import OutRecord
+from yadtq.runtime.seams import OutRecord
 from yadtq.supervisor.events import tell
+from yadtq.wire.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    import random
+    from collections.abc import Callable, Coroutine
 
-    from yadtq.broker.topics import TopicNames
-    from yadtq.clock import Clock
-    from yadtq.ports import Producer, Store
+    from yadtq.outside import Outside
+    from yadtq.runtime.seams import Producer
     from yadtq.settings import Settings
-
-    Leave = Callable[..., Awaitable[None]]
 
 __all__ = ["Undertaker", "new_worker_id"]
 
@@ -45,16 +40,12 @@ class Undertaker:
     def __init__(
         self,
         *,
+        outside: Outside,
         settings: Settings,
-        names: TopicNames,
-        store: Store,
         producer: Producer,
-        clock: Clock,
-        leave: Leave = leave_group,
     ) -> None:
-        self._settings, self._names, self._clock = settings, names, clock
-        self._store, self._producer, self._leave = store, producer, leave
-        self._host = socket.gethostname()
+        self._outside, self._settings, self._producer = outside, settings, producer
+        self._clock = outside.clock
         self._duties: set[asyncio.Task[None]] = set()
         self._leaving: dict[str, list[Callable[[], None]]] = {}
         self._leaver: asyncio.Task[None] | None = None
@@ -66,7 +57,13 @@ class Undertaker:
     def announce(self, worker: str, slot: str, pid: int, seq: int) -> None:
         """Say on the heartbeat topic that it is dead, for those who look on: it can't do so itself."""
         last = Heartbeat(
-            worker=worker, slot=slot, host=self._host, pid=pid, phase="dead", seq=seq, at=self._clock.time()
+            worker=worker,
+            slot=slot,
+            host=self._outside.place.host,
+            pid=pid,
+            phase="dead",
+            seq=seq,
+            at=self._clock.time(),
         )
         self._start(self._announce(last), f"yadtq-announce-{worker}")
 
@@ -100,7 +97,7 @@ class Undertaker:
         begun, retry_s = self._clock.monotonic(), _FIRST_RETRY_S
         while True:
             try:
-                await self._store.bury(worker)
+                await self._outside.store.deaths.bury(worker)
             except StoreUnavailable as error:
                 if self._clock.monotonic() - begun > _CERTIFY_FOR_LEASES * self._settings.lease_s:
                     tell("not-certified", level=logging.WARNING, worker=worker, cause=error)
@@ -113,7 +110,9 @@ class Undertaker:
 
     async def _announce(self, last: Heartbeat) -> None:
         try:
-            await self._producer.append([OutRecord(self._names.heartbeats, last.encode(), key=last.worker.encode())])
+            await self._producer.append(
+                [OutRecord(self._outside.names.heartbeats, last.encode(), key=last.worker.encode())]
+            )
         except BrokerUnavailable as error:
             tell("not-announced", level=logging.WARNING, worker=last.worker, cause=error)
 
@@ -125,7 +124,7 @@ class Undertaker:
                 slots = dict(self._leaving)
                 begun = self._clock.monotonic()
                 try:
-                    await self._leave(self._settings, self._names.group, list(slots), timeout_s=_LEAVE_S)
+                    await self._outside.broker.leave(list(slots), timeout_s=_LEAVE_S)
                     tell("left-group", slots=",".join(slots), after_s=self._clock.monotonic() - begun)
                 except BrokerUnavailable as error:
                     # The session timeout removes them; meanwhile their partitions lie idle.
@@ -137,6 +136,6 @@ class Undertaker:
             self._leaver = None
 
 
-def new_worker_id(slot: str) -> str:
+def new_worker_id(slot: str, chance: random.Random) -> str:
     """Of one process: its successor in the slot has another, so that a certificate ends the right leases."""
-    return f"{slot}:{os.urandom(4).hex()}"
+    return f"{slot}:{chance.getrandbits(32):08x}"

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from yadtq.broker.tail import Tail
-from yadtq.codec import encode
-from yadtq.envelope import Heartbeat
 from yadtq.errors import BrokerUnavailable, EnvelopeError
-from yadtq.ports import OutRecord
+from yadtq.runtime.seams import OutRecord
+from yadtq.wire.codec import encode
+from yadtq.wire.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
-    from yadtq.clock import Clock
-    from yadtq.ports import ConsumedRecord, Producer
+    from yadtq.outside import Outside
+    from yadtq.runtime.clock import Clock
+    from yadtq.runtime.seams import ConsumedRecord, Producer
     from yadtq.settings import Settings
 
 __all__ = ["LivenessTable", "TopicWatch", "Verdict"]
@@ -118,8 +118,10 @@ class LivenessTable:
 class TopicWatch:
     """Feeds a table from the heartbeat topic, and sends the canaries. Lives through outages of Kafka."""
 
-    def __init__(self, *, settings: Settings, topic: str, producer: Producer, table: LivenessTable, nonce: str) -> None:
-        self._settings, self._topic, self._producer, self._table = settings, topic, producer, table
+    def __init__(self, *, outside: Outside, settings: Settings, producer: Producer, table: LivenessTable) -> None:
+        self._broker, self._topic = outside.broker, outside.names.heartbeats
+        self._settings, self._producer, self._table = settings, producer, table
+        nonce = f"{outside.chance.getrandbits(64):016x}"
         self._key = f"{_CANARY}{nonce}".encode()
         self._value = encode({"v": 1, "canary": nonce})
 
@@ -132,7 +134,7 @@ class TopicWatch:
     async def _listen(self) -> None:
         while True:
             try:
-                async with Tail(self._settings, self._topic) as tail:
+                async with self._broker.tail(self._topic) as tail:
                     async for record in tail:
                         self._note(record)
             except BrokerUnavailable as error:

@@ -3,8 +3,8 @@
 The doubles keep the same contract suite as the real ones, so what passes on them is not a dream.
 """
 
+from yadtq.store.memory import MemoryStore
 from yadtq.testing.clock import ManualClock
 from yadtq.testing.memory_broker import MemoryBroker, MemoryConsumer, MemoryProducer, MemoryRecord
-from yadtq.testing.memory_store import MemoryStore
 
 __all__ = ["ManualClock", "MemoryBroker", "MemoryConsumer", "MemoryProducer", "MemoryRecord", "MemoryStore"]

@@ -6,7 +6,7 @@ __all__ = ["ManualClock"]
 
 
 class ManualClock:
-    """`yadtq.clock.Clock` for tests. time: seconds since the epoch at the start."""
+    """`yadtq.runtime.clock.Clock` for tests. time: seconds since the epoch at the start."""
 
     __slots__ = ("_monotonic_ns", "_time_ns")
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from aiokafka.partitioner import murmur2
 
-from yadtq.clock import SystemClock
 from yadtq.errors import BrokerUnavailable
+from yadtq.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from yadtq.clock import Clock
-    from yadtq.ports import OutRecord, Partition
+    from yadtq.runtime.clock import Clock
+    from yadtq.runtime.seams import OutRecord, Partition
 
 __all__ = ["MemoryBroker", "MemoryConsumer", "MemoryProducer", "MemoryRecord"]
 

@@ -5,25 +5,26 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
 from typing import TYPE_CHECKING, Literal
 
 import anyio
 
-from yadtq.envelope import Heartbeat, RunningTask
 from yadtq.errors import BrokerUnavailable
-from yadtq.ports import OutRecord
+from yadtq.runtime.seams import OutRecord
+from yadtq.runtime.service import Service
+from yadtq.wire.heartbeat import Heartbeat, RunningTask
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
-    from yadtq.clock import Clock
-    from yadtq.ports import Producer
+    from yadtq.delivery.completer import Completer
+    from yadtq.delivery.fetcher import Fetcher
+    from yadtq.delivery.waiting import Intake
+    from yadtq.execution.executor import Executor
+    from yadtq.outside import Place
+    from yadtq.runtime.clock import Clock
+    from yadtq.runtime.seams import Producer
     from yadtq.settings import WorkerSettings
-    from yadtq.worker.completer import Completer
-    from yadtq.worker.executor import Executor
-    from yadtq.worker.fetcher import Fetcher
-    from yadtq.worker.intake import Intake
     from yadtq.worker.parent import Parent
 
 __all__ = ["Heart"]
@@ -34,13 +35,14 @@ _MOST_RUNNING = 100
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
-class Heart:
+class Heart(Service):
     """A service that beats every `interval_s`, and once more at every change of phase."""
 
     name = "heartbeat"
 
     def __init__(
         self,
+        place: Place,
         worker_id: str,
         slot: str | None,
         topic: str,
@@ -54,6 +56,7 @@ class Heart:
         options: WorkerSettings,
         clock: Clock,
     ) -> None:
+        self._place = place
         self._worker_id = worker_id
         self._slot = slot
         self._topic = topic
@@ -127,8 +130,8 @@ class Heart:
         return Heartbeat(
             worker=self._worker_id,
             slot=self._slot,
-            host=socket.gethostname(),
-            pid=os.getpid(),
+            host=self._place.host,
+            pid=self._place.pid,
             phase=self.phase,
             seq=self._seq,
             at=self._clock.time(),

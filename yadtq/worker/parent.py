@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from yadtq.errors import ConfigError
+from yadtq.runtime.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ __all__ = ["Parent", "report_to_supervisor"]
 log = logging.getLogger("yadtq.worker")
 
 
-class Parent:
+class Parent(Service):
     """A service; without a supervisor it only waits for its end.
 
     on_gone: called once when the supervisor's end of the pipe closes, which happens even if it is killed.

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from yadtq.runtime.service import Service
+
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
-    from yadtq.clock import Clock
+    from yadtq.runtime.clock import Clock
 
 __all__ = ["EXIT_BLOCKED", "Watchdog"]
 
@@ -30,7 +32,7 @@ _TICK_S = 0.25
 _REPORT_S = 1.0
 
 
-class Watchdog:
+class Watchdog(Service):
     """A service. limit_s: a loop blocked for longer ends its process with status 70."""
 
     name = "watchdog"

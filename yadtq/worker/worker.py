@@ -10,42 +10,32 @@ The group membership is kept to step 7: giving it up earlier would start a rebal
 from __future__ import annotations
 
 import logging
-import os
-import secrets
-import socket
 from typing import TYPE_CHECKING
 
 import anyio
 
-from yadtq.broker.consumer import KafkaTaskConsumer
-from yadtq.broker.membership import leave_group
-from yadtq.broker.producer import KafkaProducer
-from yadtq.broker.topics import TopicNames, provision
-from yadtq.clock import SystemClock
+from yadtq.delivery.claimer import Claimer
+from yadtq.delivery.committer import Committer
+from yadtq.delivery.completer import Completer
+from yadtq.delivery.deadletters import DeadLetters
+from yadtq.delivery.delivery import StopReason
+from yadtq.delivery.fetcher import Fetcher
+from yadtq.delivery.rebuilder import Rebuilder
+from yadtq.delivery.renewer import Renewer
+from yadtq.delivery.truncator import Truncator
+from yadtq.delivery.waiting import Intake
 from yadtq.errors import BrokerUnavailable
-from yadtq.service import Service, first_cause, start_services
-from yadtq.store.subscription import Subscription
-from yadtq.store.tasks import RedisStore
-from yadtq.worker.claimer import Claimer
-from yadtq.worker.committer import Committer
-from yadtq.worker.completer import Completer
-from yadtq.worker.deadletters import DeadLetters
-from yadtq.worker.delivery import StopReason
-from yadtq.worker.executor import Executor
-from yadtq.worker.fetcher import Fetcher
+from yadtq.execution.executor import Executor
+from yadtq.runtime.service import Service, first_cause, start_services
 from yadtq.worker.heartbeat import Heart
-from yadtq.worker.intake import Intake
 from yadtq.worker.parent import Parent
-from yadtq.worker.rebuilder import Rebuilder
-from yadtq.worker.renewer import Renewer
-from yadtq.worker.truncator import Truncator
 from yadtq.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from yadtq.app import Yadtq
-    from yadtq.clock import Clock
+    from yadtq.outside import Outside
     from yadtq.settings import WorkerSettings
 
 __all__ = ["Worker"]
@@ -68,45 +58,42 @@ class Worker:
         slot: str | None = None,
         worker_id: str | None = None,
         pipe: str | None = None,
-        clock: Clock | None = None,
+        outside: Outside | None = None,
     ) -> None:
         """slot, worker_id, pipe: given by a supervisor. slot is the static membership id, worker_id is of this process."""
         settings = app.settings
-        clock = clock or SystemClock()
-        names = TopicNames(app.name)
+        outside = outside or app.outside()
+        clock, names = outside.clock, outside.names
+        self._outside = outside
         self._slot = slot
         self._options = options
         self._settings = settings
-        self._names = names
         self._draining = anyio.Event()
         self._impatient = anyio.Event()
-        self.id = worker_id or f"{socket.gethostname()}.{os.getpid()}:{secrets.token_hex(4)}"
-        self.store = RedisStore(settings, app.name)
+        self.id = worker_id or f"{outside.place.host}.{outside.place.pid}:{outside.chance.getrandbits(32):08x}"
+        self.store = outside.store
         # Half a submit's deadline: what a worker appends is repeated, and a heartbeat or a move must not wait for long.
-        self._producer = KafkaProducer(settings, timeout_s=settings.submit_timeout_s / 2)
-        self._consumer = KafkaTaskConsumer(
-            settings, names.group, [names.tasks(queue) for queue in options.queues], clock=clock, instance_id=slot
-        )
+        self._producer = outside.broker.producer(timeout_s=settings.submit_timeout_s / 2)
+        self._consumer = outside.broker.consumer([names.tasks(queue) for queue in options.queues], instance_id=slot)
         self.intake = Intake(clock)
         dead_letters = DeadLetters(names.dead, self.id, self._producer, clock)
-        self.completer = Completer(self.store, self.intake, settings, clock, self._settled)
+        self.completer = Completer(self.store.tasks, self.intake, settings, clock, self._settled)
         self.executor = Executor(
             app.name, self.id, settings, options, dead_letters, clock, self.completer.put, self._wake
         )
-        self.claimer = Claimer(self.id, self.store, self.intake, self.executor, clock)
+        self.claimer = Claimer(self.id, self.store.tasks, self.intake, self.executor, clock)
         self.fetcher = Fetcher(
             self._consumer, self._producer, app.registry, self.intake, dead_letters, options, clock, self._wake
         )
         self._committer = Committer(self.fetcher, options.commit_interval_s)
-        self._truncator = Truncator(self.fetcher, names.group, settings, options)
-        self._rebuilder = Rebuilder(self.store, self.fetcher, settings)
+        self._truncator = Truncator(self.fetcher, outside.broker, names.group, options)
+        self._rebuilder = Rebuilder(self.store.tasks, outside.broker, self.fetcher)
         self._renewer = Renewer(self.id, self.store, self.executor, settings, clock, self._data_lost)
-        self._control = Subscription(
-            self.store.redis, self.store.keys.control, self._hear, self._wake_parked, settings.redis_timeout_s
-        )
+        self._control = self.store.hear_control(self._hear, self._wake_parked)
         self._parent = Parent(pipe, self.drain)
         self._watchdog = Watchdog(clock, options.block_limit_s)
         self.heart = Heart(
+            outside.place,
             self.id,
             slot,
             names.heartbeats,
@@ -190,7 +177,7 @@ class Worker:
             group.start_soon(self.store.start)
             group.start_soon(self._producer.start)
             if self._slot is None:  # a supervisor has provisioned the topics before it started anyone
-                group.start_soon(provision, self._settings, self._names, self._options.queues)
+                group.start_soon(self._outside.broker.provision, self._options.queues)
 
     async def _drain(self) -> None:
         log.info("draining: %d tasks run", len(self.executor.running))
@@ -215,7 +202,7 @@ class Worker:
     async def _give_up_slot(self, slot: str) -> None:
         """Without a supervisor there is no successor: the others get the partitions now, not at the session timeout."""
         try:
-            await leave_group(self._settings, self._names.group, [slot], timeout_s=_LEAVE_S)
+            await self._outside.broker.leave([slot], timeout_s=_LEAVE_S)
         except BrokerUnavailable as error:
             log.warning("the group waits for the session timeout of %s: %s", slot, error)
 

@@ -1,0 +1,211 @@
+"""Submitting: from a call to a record that Kafka has acknowledged, and a QUEUED behind it.
+
+A submit returns when Kafka has the task on all in-sync replicas: that alone decides whether it exists (D1). Its QUEUED
+record in Redis follows within milliseconds. Submits that meet share one produce request and one script call (D9).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from yadtq.client.registrar import Registrar
+from yadtq.errors import (
+    BrokerUnavailable,
+    ConfigError,
+    InvalidArguments,
+    PayloadTooLarge,
+    StoreUnavailable,
+    SubmitOverloaded,
+    SubmitUncertain,
+)
+from yadtq.runtime.admission import Admission
+from yadtq.runtime.microbatch import MicroBatch
+from yadtq.runtime.seams import OutRecord
+from yadtq.task import CallOptions, Task, refuse_unreadable
+from yadtq.wire.codec import CodecError
+from yadtq.wire.envelope import Envelope, encode_envelope
+from yadtq.wire.ids import checked_id, checked_name, new_task_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from yadtq.handle import TaskHandle
+    from yadtq.outside import Outside
+    from yadtq.settings import Settings
+
+__all__ = ["NOT_CONNECTED", "Submitter"]
+
+log = logging.getLogger("yadtq.client")
+
+NOT_CONNECTED = "the client is not connected: use it inside `async with app.client() as client`"
+
+#: A client without any task of its own (a script, another team's service) submits by name, unvalidated here.
+TaskOrName: TypeAlias = Task[Any, Any] | str
+#: Task id, topic, value. A plain tuple of atoms, which the garbage collector stops looking at.
+_Submission: TypeAlias = tuple[str, str, bytes]
+
+
+class Submitter:
+    """Of one client. `registrar` is a service of its; make_handle: from a task id and what was submitted."""
+
+    def __init__(
+        self,
+        outside: Outside,
+        settings: Settings,
+        make_handle: Callable[[str, TaskOrName], TaskHandle[Any]],
+        num_partitions: int | None,
+    ) -> None:
+        self._outside = outside
+        self._settings = settings
+        self._make_handle = make_handle
+        self._num_partitions = num_partitions
+        self._producer = outside.broker.producer()
+        self.registrar = Registrar(outside.store.tasks)
+        self._batch = MicroBatch(self._send, limit=1000, at_once=4, timeout_s=settings.submit_timeout_s)
+        self._topics: dict[str, str] = {}
+        self._provisioned: set[str] = set()
+        self._provisioning = asyncio.Lock()
+        self._admission = Admission(settings.max_pending_submits)
+        self._open = False
+
+    async def start(self, queues: set[str]) -> None:
+        """Raises `BrokerUnavailable` or `TopicMismatch`."""
+        await self._provision(queues)
+        await self._producer.start()
+        self._open = True
+
+    async def finish(self) -> None:
+        """Refuse what comes, wait for what is under way."""
+        self._open = False
+        self._admission.refuse(ConfigError(NOT_CONNECTED))
+        await self._batch.aclose()
+        self.registrar.stop()
+
+    async def disconnect(self) -> None:
+        self._open = False
+        await self._producer.stop()
+
+    async def submit(
+        self, task: TaskOrName, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+    ) -> TaskHandle[Any]:
+        """See `Client.submit`."""
+        submission = self._encode(task, args, kwargs, options)
+        queue = self._queue(task, options)
+        if queue not in self._provisioned:
+            await self._provision({queue})
+        if not self._admission.enter_now(1):
+            await self._admit(1)
+        try:
+            # The future itself where there is one: a coroutine around it would be one more for each of many submits.
+            await (self._batch.add if self._batch.busy else self._batch.run)(submission)
+        except (BrokerUnavailable, TimeoutError) as error:
+            raise SubmitUncertain([submission[0]], self._settings.submit_timeout_s, str(error)) from error
+        finally:
+            self._admission.leave(1)
+        return self._make_handle(submission[0], task)
+
+    async def submit_many(
+        self, task: TaskOrName, calls: Iterable[Sequence[Any] | dict[str, Any]], options: CallOptions
+    ) -> list[TaskHandle[Any]]:
+        """See `Client.submit_many`."""
+        submissions = [
+            self._encode(task, (), call, options)
+            if isinstance(call, dict)
+            else self._encode(task, tuple(call), {}, options)
+            for call in calls
+        ]
+        await self._provision({self._queue(task, options)})
+        # In rounds, so that a million calls are never a million waiting submits.
+        uncertain: list[str] = []
+        reason = ""
+        size = max(1, self._settings.max_pending_submits // 2)
+        for at in range(0, len(submissions), size):
+            part = submissions[at : at + size]
+            try:
+                await self._admit(len(part))
+            except SubmitOverloaded as error:
+                if not at:
+                    raise
+                # Earlier rounds are in Kafka, so "nothing was sent" is not true of the call as a whole.
+                uncertain += [task_id for task_id, _, _ in submissions[at:]]
+                reason = str(error)
+                break
+            try:
+                outcomes = await asyncio.gather(*map(self._batch.add, part), return_exceptions=True)
+            finally:
+                self._admission.leave(len(part))
+            for (task_id, _, _), outcome in zip(part, outcomes, strict=True):
+                if isinstance(outcome, BrokerUnavailable | TimeoutError):
+                    uncertain.append(task_id)
+                    reason = str(outcome)
+                elif isinstance(outcome, BaseException):
+                    raise outcome
+        if uncertain:
+            raise SubmitUncertain(uncertain, self._settings.submit_timeout_s, reason)
+        try:
+            await self.registrar.flush()
+        except StoreUnavailable as error:
+            # Kafka has them all, so they will run; only their QUEUED is late.
+            log.warning("%d tasks are queued, but not yet known to Redis: %s", len(submissions), error)
+        return [self._make_handle(task_id, task) for task_id, _, _ in submissions]
+
+    def _encode(
+        self, task: TaskOrName, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+    ) -> _Submission:
+        if not self._open:
+            raise ConfigError(NOT_CONNECTED)
+        self.registrar.check()
+        if isinstance(task, Task):
+            name = task.name
+            args, kwargs = task.validate(args, kwargs)
+        else:
+            name = checked_name(task)
+        task_id = new_task_id(self._outside.chance) if options.task_id is None else checked_id(options.task_id)
+        try:
+            value = encode_envelope(
+                Envelope(
+                    task_id, name, list(args), kwargs, 1, self._outside.clock.time(), options.retries, options.timeout
+                )
+            )
+            refuse_unreadable(value)
+        except CodecError as error:
+            raise InvalidArguments(name, f"no JSON form: {error}") from None
+        if len(value) > self._settings.max_task_bytes:
+            raise PayloadTooLarge(name, len(value), self._settings.max_task_bytes)
+        return task_id, self._topic(self._queue(task, options)), value
+
+    def _topic(self, queue: str) -> str:
+        topic = self._topics.get(queue)
+        if topic is None:
+            topic = self._topics[queue] = self._outside.names.tasks(queue)
+        return topic
+
+    @staticmethod
+    def _queue(task: TaskOrName, options: CallOptions) -> str:
+        return options.queue or (task.queue if isinstance(task, Task) else "default")
+
+    async def _provision(self, queues: set[str]) -> None:
+        if queues <= self._provisioned:
+            return
+        async with self._provisioning:
+            # Of many first submits that meet here, one has done it for all.
+            if missing := queues - self._provisioned:
+                await self._outside.broker.provision(missing, self._num_partitions)
+                self._provisioned |= missing
+
+    async def _send(self, submissions: Sequence[_Submission]) -> list[None]:
+        await self._producer.append([OutRecord(topic, value) for _, topic, value in submissions])
+        self.registrar.add([task_id for task_id, _, _ in submissions])
+        return [None] * len(submissions)
+
+    async def _admit(self, count: int) -> None:
+        """Under the deadline of a submit."""
+        try:
+            await self._admission.enter(count, self._settings.submit_timeout_s)
+        except TimeoutError:
+            raise SubmitOverloaded(
+                f"{self._admission.pending} submits are waiting already (max_pending_submits is "
+                f"{self._settings.max_pending_submits}): submit slower, or look whether Kafka keeps up"
+            ) from None

@@ -1,0 +1,1 @@
+"""A record on its way, from the poll to the watermark."""

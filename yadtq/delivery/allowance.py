@@ -1,0 +1,62 @@
+"""How much may be fetched now, and from where: a pure decision.
+
+Two bounds (G5). The window bounds memory: records received and not finished, those that wait for a retry included. The
+span bounds repetition: how far a partition may run ahead of its watermark. Every partition has its share of the window, so
+that one with a long backlog can't fill it and keep the others from being read at all.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from yadtq.delivery.tracker import PartitionTracker
+    from yadtq.runtime.seams import Partition
+
+__all__ = ["LEAST_SHARE", "Allowance", "allowance"]
+
+#: With many partitions the window grows to this much for each: smaller polls would cost more than they fetch.
+LEAST_SHARE = 64
+
+
+class Allowance(NamedTuple):
+    """max_records: 0 means fetch nothing. partitions: those with room, None for all.
+
+    stalled: those that have used up their span, because one record holds the watermark back.
+    """
+
+    max_records: int
+    partitions: list[Partition] | None
+    stalled: list[Partition]
+
+
+def allowance(
+    assigned: Collection[Partition],
+    trackers: Mapping[Partition, PartitionTracker[Any]],
+    *,
+    window: int,
+    span: int,
+    most: int,
+) -> Allowance:
+    """most: records at once, whatever the room.
+
+    A poll may bring all its records from one partition. So a partition is asked as long as it has not used half of its
+    share, and for no more than the other half at once.
+    """
+    half_share = max(window // max(1, len(assigned)), LEAST_SHARE) // 2
+    most = min(most, half_share)
+    roomy: list[Partition] = []
+    stalled: list[Partition] = []
+    for partition in assigned:
+        tracker = trackers.get(partition)
+        left = span if tracker is None else span - tracker.span
+        if left <= 0:
+            stalled.append(partition)
+        elif tracker is None or tracker.in_flight < half_share:
+            roomy.append(partition)
+            most = min(most, left)
+    if not roomy:
+        return Allowance(0, None, stalled)
+    return Allowance(most, None if len(roomy) == len(assigned) else roomy, stalled)

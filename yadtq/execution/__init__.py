@@ -1,0 +1,1 @@
+"""An attempt, from its claim to its outcome. Knows no records."""

@@ -1,0 +1,1 @@
+"""Ways to call a function: in the loop, in a thread."""

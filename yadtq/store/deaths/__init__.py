@@ -1,0 +1,1 @@
+"""Death certificates: protocol, Lua, Redis and memory side by side."""

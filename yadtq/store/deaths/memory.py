@@ -1,0 +1,33 @@
+"""Death certificates in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from yadtq.runtime.signals import DEAD
+
+if TYPE_CHECKING:
+    from yadtq.store.memory_server import MemoryServer
+
+__all__ = ["MemoryDeaths"]
+
+_CERTIFICATE_TTL_MS = 3_600_000
+
+
+class MemoryDeaths:
+    """`verbs.Deaths` in memory."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        self._server = server
+        #: Worker id to ms when its certificate was written.
+        self.certified: dict[str, int] = {}
+
+    def clear(self) -> None:
+        self.certified.clear()
+
+    async def bury(self, worker: str) -> None:
+        await self._server.reach()
+        now = round(self._server.clock.time() * 1000)
+        self.certified = {name: at for name, at in self.certified.items() if now - at <= _CERTIFICATE_TTL_MS}
+        self.certified[worker] = now
+        self._server.tell_control(f"{DEAD} {worker}".encode())

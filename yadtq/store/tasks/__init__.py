@@ -1,0 +1,1 @@
+"""The verbs on tasks: protocol, Lua, Redis and memory side by side."""

@@ -1,0 +1,263 @@
+"""The state of tasks in memory: the same answers as from Redis, to the millisecond.
+
+tests/contract/ drives both, also in lock-step. What is one Lua script there is one step without an `await` here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from yadtq.store.tasks.verbs import (
+    ENDED,
+    INLINE_BYTES,
+    SUSPECT,
+    SUSPECT_FROM,
+    WAIT,
+    WAIT_TTL_S,
+    ClaimReply,
+    Snapshot,
+)
+from yadtq.wire.states import TaskStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from yadtq.settings import Settings
+    from yadtq.store.deaths.memory import MemoryDeaths
+    from yadtq.store.memory_server import MemoryServer
+    from yadtq.store.tasks.verbs import Claim, Finish, Lease
+
+__all__ = ["MemoryTasks"]
+
+_QUEUED, _RUNNING, _RETRYING = TaskStatus.QUEUED, TaskStatus.IN_PROGRESS, TaskStatus.RETRYING
+
+
+@dataclass(slots=True)
+class _Task:
+    """Fields of a task's hash (store/keys.py). status None: only waiters are known. due_ms: end of lease or delay."""
+
+    expires_ms: int = 0
+    status: TaskStatus | None = None
+    attempt: int = 0
+    nonce: str = ""
+    due_ms: int = 0
+    worker: str = ""
+    crashes: int = 0
+    failures: int = 0
+    payload: bytes = b""
+    payload_until_ms: int = 0
+    channels: list[str] = field(default_factory=list)
+
+    @property
+    def final(self) -> bool:
+        return self.status is not None and self.status.final
+
+    def held_by(self, nonce: str) -> bool:
+        return self.status is _RUNNING and self.nonce == nonce
+
+    def void(self) -> None:
+        """The lease is over, and the task queued again."""
+        self.status, self.due_ms, self.worker = _QUEUED, 0, ""
+
+
+class MemoryTasks:
+    """`verbs.Tasks` in memory."""
+
+    def __init__(self, server: MemoryServer, deaths: MemoryDeaths, settings: Settings) -> None:
+        self._server = server
+        self._deaths = deaths
+        self._settings = settings
+        self._tasks: dict[str, _Task] = {}
+
+    def clear(self) -> None:
+        self._tasks.clear()
+
+    def dump(self) -> dict[str, dict[str, str]]:
+        """All tasks, in the letters of store/keys.py; without lease ends and payloads."""
+        found = {}
+        for task_id in list(self._tasks):
+            task = self._find(task_id)
+            if task is not None:
+                letters = {
+                    "s": task.status.code if task.status else "",
+                    "a": str(task.attempt or ""),
+                    "n": task.nonce,
+                    "w": task.worker,
+                    "k": str(task.crashes or ""),
+                    "f": str(task.failures or ""),
+                    "c": " ".join(task.channels),
+                }
+                found[task_id] = {letter: value for letter, value in letters.items() if value}
+        return found
+
+    async def register(self, task_ids: Sequence[str]) -> None:
+        await self._server.reach()
+        for task_id in task_ids:
+            task = self._find(task_id) or self._create(task_id)
+            if task.status is None:
+                task.status = _QUEUED
+                self._expire(task, self._settings.queued_ttl_s)
+
+    async def claim(self, worker: str, claims: Sequence[Claim], suspects: int) -> list[ClaimReply]:
+        await self._server.reach()
+        if worker in self._deaths.certified:  # the last words of a killed process
+            return [ClaimReply(WAIT, wait_ms=self._lease_ms)] * len(claims)
+        replies = [self._claim(worker, claim) for claim in claims]
+        # Suspects come last: a repeat of this call must count those that it was granted the first time.
+        left = suspects - sum(reply.verdict > 0 and reply.crashes >= SUSPECT_FROM for reply in replies)
+        for at, (claim, reply) in enumerate(zip(claims, replies, strict=True)):
+            if reply.verdict == SUSPECT:
+                task = self._tasks[claim.task_id]
+                if task.status is _RUNNING:  # the same task twice in one batch
+                    replies[at] = reply._replace(verdict=WAIT, wait_ms=task.due_ms - self._now())
+                elif left > 0:
+                    left -= 1
+                    replies[at] = self._grant(worker, task, claim.nonce)
+        return replies
+
+    def _claim(self, worker: str, claim: Claim) -> ClaimReply:
+        now = self._now()
+        task = self._find(claim.task_id) or self._create(claim.task_id)
+        if task.final:
+            return ClaimReply(ENDED, task.crashes, task.failures)
+        if task.held_by(claim.nonce):
+            return ClaimReply(task.attempt, task.crashes, task.failures)
+        wait_ms = max(0, task.due_ms - now)
+        if task.status is _RUNNING:
+            if task.worker in self._deaths.certified:
+                wait_ms = 0
+            if not wait_ms:
+                task.void()
+                task.nonce = ""
+                task.crashes += 1
+        elif task.status is not None and task.nonce == claim.nonce:
+            wait_ms = max(wait_ms, self._lease_ms)  # the late echo of a claim whose attempt has ended
+        if wait_ms:
+            return ClaimReply(WAIT, task.crashes, task.failures, wait_ms)
+        if task.crashes >= SUSPECT_FROM:
+            return ClaimReply(SUSPECT, task.crashes, task.failures)
+        if task.status is None:
+            self._expire(task, self._settings.queued_ttl_s)
+        return self._grant(worker, task, claim.nonce)
+
+    def _grant(self, worker: str, task: _Task, nonce: str) -> ClaimReply:
+        task.status, task.worker, task.nonce = _RUNNING, worker, nonce
+        task.attempt += 1
+        task.due_ms = self._now() + self._lease_ms
+        return ClaimReply(task.attempt, task.crashes, task.failures)
+
+    async def renew(self, worker: str, leases: Sequence[Lease]) -> list[bool]:
+        await self._server.reach()
+        return [self._renew(worker, lease) for lease in leases]
+
+    def _renew(self, worker: str, lease: Lease) -> bool:
+        task = self._find(lease.task_id)
+        if lease.restorable and self._lost(task):
+            task = task or self._create(lease.task_id)
+            task.status, task.attempt, task.nonce, task.worker = _RUNNING, lease.attempt, lease.nonce, worker
+        if task is None or not task.held_by(lease.nonce):
+            return False
+        task.due_ms = self._now() + self._lease_ms
+        self._expire(task, self._settings.queued_ttl_s)
+        return True
+
+    @staticmethod
+    def _lost(task: _Task | None) -> bool:
+        """Unknown, or registered again and not claimed since: a running attempt may write itself anew."""
+        return task is None or task.status is None or (task.status is _QUEUED and not task.attempt)
+
+    async def release(self, leases: Sequence[Lease]) -> list[bool]:
+        await self._server.reach()
+        return [self._release(lease) for lease in leases]
+
+    def _release(self, lease: Lease) -> bool:
+        task = self._find(lease.task_id)
+        if task is None or task.status not in (_RUNNING, _QUEUED) or task.nonce != lease.nonce:
+            return False
+        task.void()
+        return True
+
+    async def finish(self, finishes: Sequence[Finish]) -> list[bool]:
+        await self._server.reach()
+        news: dict[str, list[tuple[str, Snapshot]]] = {}
+        accepted = [self._finish(finish, news) for finish in finishes]
+        for channel, ended in news.items():
+            self._server.tell_ends(channel, ended)
+        return accepted
+
+    def _finish(self, finish: Finish, news: dict[str, list[tuple[str, Snapshot]]]) -> bool:
+        task = self._find(finish.task_id)
+        if finish.restorable and self._lost(task):
+            task = task or self._create(finish.task_id)
+        elif task is None or not (task.held_by(finish.nonce) and task.attempt == finish.attempt):
+            repeated = task is not None and (task.nonce, task.status) == (finish.nonce, finish.status)
+            if repeated and task is not None and min(len(task.payload), len(finish.payload)) > INLINE_BYTES:
+                self._keep(task, finish)
+            return repeated
+        task.status, task.attempt, task.nonce = finish.status, finish.attempt, finish.nonce
+        task.due_ms = 0
+        self._keep(task, finish)
+        if finish.status is _RETRYING:
+            task.worker = ""
+            task.failures += 1
+            task.due_ms = self._now() + finish.due_ms
+            self._expire(task, self._settings.queued_ttl_s + finish.due_ms // 1000)
+            return True
+        self._expire(task, self._settings.result_ttl_s)
+        for channel in task.channels:
+            news.setdefault(channel, []).append(
+                (finish.task_id, Snapshot(finish.status, finish.attempt, finish.payload))
+            )
+        task.channels = []
+        return True
+
+    def _keep(self, task: _Task, finish: Finish) -> None:
+        task.payload = finish.payload
+        task.payload_until_ms = self._now() + (self._settings.result_ttl_s + finish.due_ms // 1000) * 1000
+
+    async def snapshots(self, task_ids: Sequence[str]) -> list[Snapshot | None]:
+        await self._server.reach()
+        return [self._snapshot(task_id) for task_id in task_ids]
+
+    async def wait(self, channel: str, task_ids: Sequence[str]) -> list[Snapshot | None]:
+        await self._server.reach()
+        for task_id in task_ids:
+            task = self._find(task_id) or self._create(task_id)
+            if not task.final and channel not in task.channels:
+                task.channels.append(channel)
+            if task.status is None:
+                self._expire(task, WAIT_TTL_S)
+        return [self._snapshot(task_id) for task_id in task_ids]
+
+    def _snapshot(self, task_id: str) -> Snapshot | None:
+        task = self._find(task_id)
+        if task is None or task.status is None:
+            return None
+        kept = len(task.payload) <= INLINE_BYTES or self._now() <= task.payload_until_ms
+        shown = task.final or (task.status is _RETRYING and kept)
+        return Snapshot(task.status, task.attempt, task.payload if shown else b"")
+
+    async def fetch_large(self, task_ids: Sequence[str], found: Sequence[Snapshot | None]) -> list[Snapshot | None]:
+        return list(found)  # no payload is ever cut here
+
+    @property
+    def _lease_ms(self) -> int:
+        return int(self._settings.lease_s * 1000)
+
+    def _now(self) -> int:
+        return round(self._server.clock.time() * 1000)
+
+    def _find(self, task_id: str) -> _Task | None:
+        task = self._tasks.get(task_id)
+        if task is not None and self._now() > task.expires_ms:
+            del self._tasks[task_id]
+            return None
+        return task
+
+    def _create(self, task_id: str) -> _Task:
+        task = self._tasks[task_id] = _Task(expires_ms=self._now())
+        return task
+
+    def _expire(self, task: _Task, ttl_s: int) -> None:
+        task.expires_ms = self._now() + ttl_s * 1000

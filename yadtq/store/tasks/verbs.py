@@ -1,0 +1,122 @@
+"""The verbs on a task's state: what is asked, what is answered, and the protocol that Redis and memory both keep."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from yadtq.wire.states import TaskStatus
+
+__all__ = [
+    "ENDED",
+    "INLINE_BYTES",
+    "SUSPECT",
+    "SUSPECT_FROM",
+    "WAIT",
+    "WAIT_TTL_S",
+    "Claim",
+    "ClaimReply",
+    "Finish",
+    "Lease",
+    "Snapshot",
+    "Tasks",
+]
+
+# Verdicts of a claim that is not granted; a granted one is the attempt, counted from 1.
+ENDED = 0  # the task is in a final state; the record is done
+WAIT = -1  # leased by another or not due yet; `wait_ms` says when to ask again
+SUSPECT = -2  # it has crashed workers before: claim it again when no other suspect runs here
+
+#: Results up to this size lie in the task's hash, larger ones under a key of their own.
+INLINE_BYTES = 64
+#: The first crash is nobody's: all that ran in the process are run again side by side. From the second on a task is a
+#: suspect and runs with no other suspect beside it, until the culprit is alone with its crash (D7).
+SUSPECT_FROM = 2
+#: A waiter may ask for a task before anyone has registered it (a foreign producer); it asks again long before this.
+WAIT_TTL_S = 120
+
+
+class Claim(NamedTuple):
+    """nonce: random, new for each claim, repeated only when the same claim is sent again. The fencing token."""
+
+    task_id: str
+    nonce: str
+
+
+class ClaimReply(NamedTuple):
+    """verdict: the attempt (> 0), or ENDED, WAIT, SUSPECT.
+
+    crashes: leases of this task that ended without a finish. failures: attempts that failed. wait_ms: for WAIT.
+    """
+
+    verdict: int
+    crashes: int = 0
+    failures: int = 0
+    wait_ms: int = 0
+
+
+class Lease(NamedTuple):
+    """A lease to renew or release. restorable: lately confirmed, so it may be written again if Redis lost its data."""
+
+    task_id: str
+    nonce: str
+    attempt: int
+    restorable: bool
+
+
+class Finish(NamedTuple):
+    """How an attempt ended. payload: result or error as JSON. due_ms: for RETRYING, until the next attempt."""
+
+    task_id: str
+    nonce: str
+    attempt: int
+    status: TaskStatus
+    payload: bytes = b""
+    due_ms: int = 0
+    restorable: bool = False
+
+
+class Snapshot(NamedTuple):
+    """What Redis knows of a task. payload is only there in a final state, or as the last error of RETRYING."""
+
+    status: TaskStatus
+    attempt: int = 0
+    payload: bytes = b""
+
+
+class Tasks(Protocol):
+    """All raise `StoreUnavailable` after a deadline; all may be repeated."""
+
+    async def register(self, task_ids: Sequence[str]) -> None:
+        """QUEUED for every id that is not known yet."""
+        ...
+
+    async def claim(self, worker: str, claims: Sequence[Claim], suspects: int) -> list[ClaimReply]:
+        """Take leases. suspects: how many tasks that have crashed workers before may be granted."""
+        ...
+
+    async def renew(self, worker: str, leases: Sequence[Lease]) -> list[bool]:
+        """Extend leases; False: lost, the attempt must not go on."""
+        ...
+
+    async def release(self, leases: Sequence[Lease]) -> list[bool]:
+        """Give leases back: QUEUED again, claimable at once; not a failure of the task."""
+        ...
+
+    async def finish(self, finishes: Sequence[Finish]) -> list[bool]:
+        """Store outcomes; False: fenced, another attempt owns the task. A repeat of an accepted finish is True."""
+        ...
+
+    async def snapshots(self, task_ids: Sequence[str]) -> list[Snapshot | None]:
+        """None: nothing is known of the id."""
+        ...
+
+    async def wait(self, channel: str, task_ids: Sequence[str]) -> list[Snapshot | None]:
+        """`snapshots`, and in the same step registers `channel` as a waiter of those that are not final."""
+        ...
+
+    async def fetch_large(self, task_ids: Sequence[str], found: Sequence[Snapshot | None]) -> list[Snapshot | None]:
+        """Snapshots with payloads from keys of their own put in. Where one has expired, a final state is None."""
+        ...

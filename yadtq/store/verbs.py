@@ -1,0 +1,51 @@
+"""The seam to Redis: a family of verbs a folder, and here their sum, with what belongs to none of them.
+
+Internal: not a plug-in interface, and it may change in any release.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from yadtq.runtime.service import Service
+    from yadtq.store.deaths.verbs import Deaths
+    from yadtq.store.tasks.verbs import Snapshot, Tasks
+
+__all__ = ["News", "Store"]
+
+News = tuple[str, "Snapshot"]
+"""(task id, how it ended). A large payload is only named in it: see `Tasks.fetch_large`."""
+
+
+class Store(Protocol):
+    """Redis, for one app."""
+
+    @property
+    def tasks(self) -> Tasks: ...
+
+    @property
+    def deaths(self) -> Deaths: ...
+
+    async def start(self) -> None:
+        """Reach the server. Raises `StoreUnavailable` after `connect_timeout_s`."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+    async def incarnation(self) -> str:
+        """A name of Redis's data set: another one means that everything in it was lost. Raises `StoreUnavailable`."""
+        ...
+
+    def hear_control(self, on_message: Callable[[bytes], None], on_gap: Callable[[], None]) -> Service:
+        """A service that hands over what is said to all workers of the app: see `runtime/signals.py`.
+
+        on_gap: messages may have been missed; called after each (re)subscription. Neither may wait.
+        """
+        ...
+
+    def hear_ends(self, channel: str, on_news: Callable[[Sequence[News]], None], on_gap: Callable[[], None]) -> Service:
+        """A service that hands over the ends of tasks that `Tasks.wait` has registered `channel` with."""
+        ...
