@@ -131,12 +131,15 @@ class Yadtq:
         return make if function is None else make(function)
 
     @asynccontextmanager
-    async def client(self, *, num_partitions: int | None = None) -> AsyncIterator[Client]:
+    async def client(
+        self, *, num_partitions: int | None = None, outside: Outside | None = None
+    ) -> AsyncIterator[Client]:
         """Connect. While it is open, `task.submit(...)` goes through it.
 
         num_partitions: least number of partitions of the task topics; existing topics are grown, never shrunk.
+        outside: doubles in place of the real servers, for tests.
         """
-        client = Client(self.outside(), self.settings, self.registry, num_partitions=num_partitions)
+        client = Client(outside or self.outside(), self.settings, self.registry, num_partitions=num_partitions)
         async with client:
             before, self._client = self._client, client
             try:

@@ -17,6 +17,7 @@
     ├── EnvelopeError            a record is not a task: undecodable, wrong version, wrong field
     ├── BrokerUnavailable        Kafka did not answer in time
     ├── StoreUnavailable         Redis did not answer in time
+    ├── ServiceFailed            a background service of this process failed; it is started again
     ├── TaskTimeout              stored as the error of a task whose `timeout` ran out
     ├── Retry                    raised by a task: run me again
     └── Discard                  raised by a task: no further attempt
@@ -40,6 +41,7 @@ __all__ = [
     "ResultLost",
     "ResultTooLarge",
     "Retry",
+    "ServiceFailed",
     "StoreUnavailable",
     "SubmitError",
     "SubmitOverloaded",
@@ -177,6 +179,14 @@ class BrokerUnavailable(YadtqError):
 
 class StoreUnavailable(YadtqError):
     """Redis did not answer within the deadline, or refused writes (out of memory, read-only, loading)."""
+
+
+class ServiceFailed(YadtqError):
+    """A background service of this process failed. Whoever waits for it gets this; it is started again by itself."""
+
+    def __init__(self, service: str, reason: str) -> None:
+        self.service = service
+        super().__init__(f"service {service!r} failed: {reason}; it is started again, so ask again")
 
 
 class TaskTimeout(YadtqError):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from yadtq.handle import TaskHandle
 
-__all__ = ["BoundTask", "CallOptions", "Submitter", "Task", "refuse_unreadable"]
+__all__ = ["BoundTask", "CallOptions", "SubmitsTasks", "Task", "refuse_unreadable"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,7 +50,7 @@ class CallOptions:
 _NO_OPTIONS = CallOptions()
 
 
-class Submitter(Protocol):
+class SubmitsTasks(Protocol):
     """The connected client, as a task sees it."""
 
     async def submit_task(
@@ -65,7 +65,7 @@ class Task(Generic[P, R]):
         self,
         function: Callable[..., Any],
         *,
-        submitter: Callable[[], Submitter],
+        submitter: Callable[[], SubmitsTasks],
         name: str | None = None,
         queue: str = "default",
         retry: RetryPolicy | None = None,

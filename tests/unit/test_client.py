@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.client_bench import ClientBench as Bench
 from tests.support.poll import eventually
-from yadtq import Yadtq
-from yadtq.runtime.clock import SystemClock
-from yadtq.wire.codec import decode
 from yadtq.errors import (
-    BrokerUnavailable,
     ConfigError,
     InvalidArguments,
     PayloadTooLarge,
-    ResultLost,
     StoreUnavailable,
     SubmitOverloaded,
     SubmitUncertain,
@@ -25,109 +21,25 @@ from yadtq.errors import (
     TaskNotFound,
     UnknownTask,
 )
-from yadtq.store.tasks.verbs import Claim, Finish, Snapshot
+from yadtq.store.tasks.verbs import Claim, Finish
+from yadtq.wire.codec import decode
 from yadtq.wire.states import TaskStatus as S
-from yadtq.testing import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from yadtq.client.client import Client
     from yadtq.runtime.seams import OutRecord
-    from yadtq.settings import Settings
-
-
-class Sink:
-    """In place of KafkaProducer. `gate`: appends wait for it. `refuse`: ids whose batch is not acknowledged."""
-
-    def __init__(self) -> None:
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.down = False
-        self.appended: list[OutRecord] = []
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
-
-    async def append(self, records: Sequence[OutRecord]) -> None:
-        await self.gate.wait()
-        if self.down:
-            raise BrokerUnavailable("no acknowledgement within 9 s")
-        self.appended.extend(records)
-
-    def ids(self) -> list[str]:
-        return [decode(record.value or b"")["id"] for record in self.appended]
-
-
-class Store(MemoryStore):
-    """In place of RedisStore."""
-
-    async def start(self) -> None: ...
-
-    async def aclose(self) -> None: ...
-
-
-class Waiters:
-    """In place of the real ones: a final state is what the test says."""
-
-    def __init__(self) -> None:
-        self.finals: dict[str, asyncio.Future[Snapshot]] = {}
-        self.stopped = asyncio.Event()
-
-    async def run(self, *, task_status: Any) -> None:
-        task_status.started()
-        await self.stopped.wait()
-
-    def stop(self) -> None:
-        self.stopped.set()
-
-    async def final(self, task_id: str) -> Snapshot:
-        return await asyncio.shield(self.of(task_id))
-
-    def of(self, task_id: str) -> asyncio.Future[Snapshot]:
-        return self.finals.setdefault(task_id, asyncio.get_running_loop().create_future())
-
-
-class Bench:
-    def __init__(self) -> None:
-        self.sink, self.waiters = Sink(), Waiters()
-        self.app = Yadtq("t", submit_timeout_s=0.3, max_task_bytes=1_000, max_pending_submits=10)
-        self.provisioned: list[set[str]] = []
-        self.store: Store | None = None
-
-        @self.app.task
-        async def work(n: int, text: str = "") -> int:
-            return n
-
-        @self.app.task(queue="mail")
-        async def send() -> None: ...
-
-        self.work, self.send = work, send
 
 
 @pytest.fixture
-async def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    made = Bench()
-
-    def make_store(settings: Settings, app: str) -> Store:
-        made.store = Store(SystemClock(), settings)
-        return made.store
-
-    async def provision(settings: Settings, names: object, queues: set[str], partitions: int | None) -> None:
-        await asyncio.sleep(0)
-        made.provisioned.append(set(queues))
-
-    monkeypatch.setattr("yadtq.client.submitter.KafkaProducer", lambda settings: made.sink)
-    monkeypatch.setattr("yadtq.client.client.RedisStore", make_store)
-    monkeypatch.setattr("yadtq.client.client.Waiters", lambda *_: made.waiters)
-    monkeypatch.setattr("yadtq.client.submitter.provision", provision)
-    return made
+def bench() -> Bench:
+    return Bench()
 
 
 @pytest.fixture
 async def client(bench: Bench) -> AsyncIterator[Client]:
-    async with bench.app.client() as connected:
+    async with bench.client() as connected:
         yield connected
 
 
@@ -148,9 +60,9 @@ class TestSubmitting:
         assert (await bench.work.options(task_id="mine").submit(1)).id == "mine"
 
     async def test_its_queue_is_provisioned_once(self, bench: Bench, client: Client) -> None:
-        assert bench.provisioned == [{"default", "mail"}], "those of the app's tasks at the start"
+        assert bench.kafka.provisioned == [{"default", "mail"}], "those of the app's tasks at the start"
         await asyncio.gather(*(bench.work.options(queue="new").submit(n) for n in range(5)))
-        assert bench.provisioned[1:] == [{"new"}]
+        assert bench.kafka.provisioned[1:] == [{"new"}]
         assert {record.topic for record in bench.sink.appended} == {"yadtq.t.tasks.new"}
 
     async def test_queued_is_seen_by_whoever_submitted(self, bench: Bench, client: Client) -> None:
@@ -198,7 +110,6 @@ class TestRefused:
             await client.submit_many(bench.work.options(task_id="one"), [(1,)])
 
     async def test_while_redis_is_away(self, bench: Bench, client: Client) -> None:
-        assert bench.store
         bench.store.down = True
         accepted = await bench.work.submit(1)
         with pytest.raises(StoreUnavailable):
@@ -215,7 +126,7 @@ class TestRefused:
         assert await accepted.status() is S.QUEUED, "and what was accepted before is known"
 
     async def test_before_the_start_and_after_the_end(self, bench: Bench) -> None:
-        async with bench.app.client() as client:
+        async with bench.client() as client:
             with pytest.raises(ConfigError, match="once"):
                 await client.start()
         with pytest.raises(ConfigError, match="not connected"):
@@ -264,10 +175,10 @@ class TestInDoubt:
         waiting = [asyncio.create_task(bench.work.submit(n)) for n in range(15)]
         for _ in range(5):
             await asyncio.sleep(0)
-        assert client._connected()._admission.pending == 10
+        assert client._submitter._admission.pending == 10
         bench.sink.gate.set()
         await asyncio.gather(*waiting)
-        assert client._connected()._admission.pending == 0
+        assert client._submitter._admission.pending == 0
         assert len(set(bench.sink.ids())) == 15
 
     async def test_closing_tells_those_who_wait_for_room_and_lets_the_others_end(
@@ -294,7 +205,7 @@ class TestInDoubt:
 class TestAsking:
     async def test_a_result_is_what_the_annotation_says(self, bench: Bench, client: Client) -> None:
         handle = await bench.work.submit(1)
-        bench.waiters.of(handle.id).set_result(Snapshot(S.SUCCESS, 1, b"5"))
+        await bench.end(handle.id, S.SUCCESS, b"5")
         assert await handle.result() == await handle == 5
         assert await client.result(handle) == await client.result(handle.id) == 5
 
@@ -304,10 +215,10 @@ class TestAsking:
             ("b", b"not json", "unknown: not json"),
             ("c", b"[]", "unknown"),
         ):
-            bench.waiters.of(task_id).set_result(Snapshot(S.FAILED, 3, payload))
+            await bench.end(task_id, S.FAILED, payload, attempts=3)
             with pytest.raises(TaskFailed, match=words):
                 await client.handle(task_id).result()
-        bench.waiters.of("d").set_result(Snapshot(S.CANCELLED))
+        await bench.end("d", S.CANCELLED)
         with pytest.raises(TaskCancelled):
             await client.result("d")
 
@@ -315,7 +226,7 @@ class TestAsking:
         handle = await bench.work.submit(1)
         with pytest.raises(TimeoutError, match=handle.id):
             await handle.result(timeout=0.01)
-        bench.waiters.of(handle.id).set_result(Snapshot(S.SUCCESS, 1, b"1"))
+        await bench.end(handle.id, S.SUCCESS, b"1")
         assert await handle.result(timeout=1) == 1
 
     async def test_status_of_what_is_not_known(self, client: Client) -> None:
@@ -323,27 +234,26 @@ class TestAsking:
             await client.status("never")
 
     async def test_status_follows_the_store(self, bench: Bench, client: Client) -> None:
-        assert bench.store
         handle = await bench.work.submit(1)
         await handle.status()
-        await bench.store.claim("w", [Claim(handle.id, "n")], 0)
+        await bench.store.tasks.claim("w", [Claim(handle.id, "n")], 0)
         assert await handle.status() is S.IN_PROGRESS
-        await bench.store.finish([Finish(handle.id, "n", 1, S.SUCCESS, b"1")])
+        await bench.store.tasks.finish([Finish(handle.id, "n", 1, S.SUCCESS, b"1")])
         assert await client.status(handle.id) is S.SUCCESS
 
     async def test_as_they_end_whatever_way(self, bench: Bench, client: Client) -> None:
         handles = [client.handle(each) for each in "abc"]
         completed = client.as_completed(handles, timeout=5)
         for task_id in "ca":
-            bench.waiters.of(task_id).set_result(Snapshot(S.SUCCESS, 1, b"1"))
+            await bench.end(task_id, S.SUCCESS, b"1")
             assert (await anext(completed)).id == task_id
-        bench.waiters.of("b").set_exception(ResultLost("b"))
+        await bench.end("b", S.FAILED, b"{}")
         assert [handle.id async for handle in completed] == ["b"]
-        with pytest.raises(ResultLost):
+        with pytest.raises(TaskFailed):
             await handles[1].result()
 
     async def test_not_all_in_time(self, bench: Bench, client: Client) -> None:
-        bench.waiters.of("a").set_result(Snapshot(S.SUCCESS, 1, b"1"))
+        await bench.end("a", S.SUCCESS, b"1")
         completed = client.as_completed([client.handle("a"), client.handle("b")], timeout=0.05)
         assert (await anext(completed)).id == "a"
         with pytest.raises(TimeoutError, match="2 tasks"):

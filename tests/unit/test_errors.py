@@ -24,6 +24,7 @@ EXAMPLES: dict[str, YadtqError] = {
     "TaskFailed": TaskFailed("a", "ValueError", "no", "Traceback ...\n  line", 3),
     "TaskNotFound": errors.TaskNotFound("a"),
     "ResultLost": errors.ResultLost("a"),
+    "ServiceFailed": errors.ServiceFailed("waiters", "KeyError: 'a'"),
     "Retry": errors.Retry("busy", delay=2.5),
 }
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
 import anyio
 
+from yadtq.client.background import Background
+from yadtq.client.registrar import Registrar
 from yadtq.client.roster import live_workers, watch_workers
 from yadtq.client.submitter import NOT_CONNECTED, Submitter
 from yadtq.client.waiters import Waiters
 from yadtq.errors import ConfigError, StoreUnavailable, TaskCancelled, TaskFailed, TaskNotFound
 from yadtq.handle import TaskHandle
 from yadtq.runtime.microbatch import MicroBatch
+from yadtq.runtime.restarting import Restarting
 from yadtq.task import BoundTask, CallOptions, Task
 from yadtq.wire.codec import CodecError, decode
 from yadtq.wire.states import TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+    from collections.abc import AsyncIterator, Iterable, Sequence
 
+    from yadtq.errors import ServiceFailed
     from yadtq.outside import Outside
     from yadtq.registry import Registry
     from yadtq.settings import Settings
@@ -34,6 +39,17 @@ AnyTask = Task[Any, Any] | BoundTask[Any, Any] | str
 
 _NO_OPTIONS = CallOptions()
 
+_OTHER_LOOP = "this client belongs to another event loop: make one with app.client() in each loop"
+#: What Redis doesn't know yet has so long to get there when the client is closed.
+_CLOSE_S = 5.0
+
+
+class _State(Enum):
+    NEW = auto()
+    STARTING = auto()
+    OPEN = auto()
+    CLOSED = auto()
+
 
 class Client:
     """One connection set to Kafka and one to Redis. `async with app.client() as client: ...`"""
@@ -41,60 +57,65 @@ class Client:
     def __init__(
         self, outside: Outside, settings: Settings, registry: Registry, *, num_partitions: int | None = None
     ) -> None:
+        """num_partitions: least number of partitions of the task topics; existing ones are grown, never shrunk."""
         self._outside = outside
         self._store = outside.store
         self._settings = settings
         self._registry = registry
-        self._num_partitions = num_partitions
-        self._submitter: Submitter | None = None
-        self._closed = False
-        self._running: asyncio.Task[None] | None = None
+        self._state = _State.NEW
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiters = Waiters(outside, settings)
+        self._registrar = Registrar(outside.store.tasks, settings.redis_timeout_s)
+        self._submitter = Submitter(outside, settings, self._registrar, num_partitions=num_partitions)
+        self._statuses = MicroBatch(self._store.tasks.snapshots, at_once=2, timeout_s=settings.redis_timeout_s)
+        self._background = Background(
+            [
+                Restarting(service, outside.clock, outside.chance, on_failure=self._failed)
+                for service in (self._waiters, self._registrar)
+            ]
+        )
 
     async def start(self) -> None:
         """Connect, and provision the topics of the app's queues.
 
-        Raises `BrokerUnavailable`, `StoreUnavailable` or `TopicMismatch`, within `connect_timeout_s` each.
+        Raises `BrokerUnavailable`, `StoreUnavailable`, `TopicMismatch` or `ServiceFailed`, within `connect_timeout_s` each.
         """
-        if self._running is not None or self._closed:
+        if self._state is not _State.NEW:
             raise ConfigError("a client is started once: make another with app.client()")
-        settings = self._settings
-        self._waiters = Waiters(self._outside, settings)
-        submitter = Submitter(self._outside, settings, self._handle, self._num_partitions)
-        self._statuses = MicroBatch(self._store.tasks.snapshots, at_once=2, timeout_s=settings.redis_timeout_s)
+        self._state = _State.STARTING
+        self._loop = asyncio.get_running_loop()
         try:
             await self._store.start()
-            await submitter.start({task.queue for task in self._registry} | {"default"})
+            await self._submitter.start({task.queue for task in self._registry} | {"default"})
+            await self._background.start(self._settings.connect_timeout_s)
+            if self._state is not _State.STARTING:  # closed by another task meanwhile
+                raise ConfigError(NOT_CONNECTED)
         except BaseException:  # also a cancelled start must leave no connection
-            await self._close_connections(submitter)
+            self._state = _State.CLOSED
+            await self._background.aclose(0.0)
+            await self._close_connections()
             raise
-        self._submitter = submitter
-        ready = asyncio.Event()
-        self._running = asyncio.create_task(self._run_services(submitter, ready), name="yadtq-client")
-        await ready.wait()
+        self._state = _State.OPEN
 
-    async def _run_services(self, submitter: Submitter, ready: asyncio.Event) -> None:
-        async with anyio.create_task_group() as group:
-            await group.start(self._waiters.run)
-            await group.start(submitter.registrar.run)
-            ready.set()
+    def _failed(self, error: ServiceFailed) -> None:
+        """A service is started again. Whoever waits for something that it might have dropped is told now."""
+        self._waiters.fail(error)
+        if error.service == self._registrar.name:
+            self._registrar.fail(error)
 
     async def close(self) -> None:
         """Wait for submits under way (at most their deadline) and disconnect. Twice is once."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._running is None or self._submitter is None:
+        before, self._state = self._state, _State.CLOSED
+        if before is not _State.OPEN:
             return
         await self._submitter.finish()
         await self._statuses.aclose()
-        self._waiters.stop()
-        await asyncio.wait([self._running], timeout=5)
-        self._running.cancel()
-        await self._close_connections(self._submitter)
+        await self._background.aclose(_CLOSE_S)
+        await self._close_connections()
 
-    async def _close_connections(self, submitter: Submitter) -> None:
+    async def _close_connections(self) -> None:
         with anyio.CancelScope(shield=True), anyio.move_on_after(6):
-            await submitter.disconnect()
+            await self._submitter.disconnect()
             await self._store.aclose()
 
     async def __aenter__(self) -> Self:
@@ -107,12 +128,12 @@ class Client:
     # Submitting
 
     @overload
-    async def submit(self, task: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]: ...
+    async def submit(self, task: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]: ...
     @overload
-    async def submit(self, task: BoundTask[P, R], *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]: ...
+    async def submit(self, task: BoundTask[P, R], /, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]: ...
     @overload
-    async def submit(self, task: str, *args: Any, **kwargs: Any) -> TaskHandle[Any]: ...
-    def submit(self, task: AnyTask, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, TaskHandle[Any]]:
+    async def submit(self, task: str, /, *args: Any, **kwargs: Any) -> TaskHandle[Any]: ...
+    async def submit(self, task: AnyTask, /, *args: Any, **kwargs: Any) -> TaskHandle[Any]:
         """Send one task; returns when Kafka has it on all in-sync replicas.
 
         task: a task of the app, one with `options`, or a name. Raises `InvalidArguments`, `UnknownTask`,
@@ -120,14 +141,16 @@ class Client:
         have been; submit the same id again).
         """
         found, options = self._resolve(task)
-        return self._connected().submit(found, args, kwargs, options)
+        self._check_open()
+        return self._handle(await self._submitter.submit(found, args, kwargs, options), found)
 
-    def submit_task(
+    async def submit_task(
         self, task: Task[Any, R] | str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
-    ) -> Coroutine[Any, Any, TaskHandle[R]]:
-        """`task.Submitter`: what `task.submit` and `task.options(...).submit` call. A name gets its options only here."""
+    ) -> TaskHandle[R]:
+        """`task.SubmitsTasks`: what `task.submit` and `task.options(...).submit` call. A name gets its options here."""
         found, _ = self._resolve(task)
-        return self._connected().submit(found, args, kwargs, options)
+        self._check_open()
+        return self._handle(await self._submitter.submit(found, args, kwargs, options), found)
 
     async def submit_many(
         self, task: AnyTask, calls: Iterable[Sequence[Any] | dict[str, Any]], options: CallOptions | None = None
@@ -143,12 +166,14 @@ class Client:
         options = options or own
         if options.task_id is not None:
             raise ConfigError("submit_many gives every task an id of its own: leave task_id out")
-        return await self._connected().submit_many(found, calls, options)
+        self._check_open()
+        return [self._handle(task_id, found) for task_id in await self._submitter.submit_many(found, calls, options)]
 
-    def _connected(self) -> Submitter:
-        if self._submitter is None:
+    def _check_open(self) -> None:
+        if self._state is not _State.OPEN:
             raise ConfigError(NOT_CONNECTED)
-        return self._submitter
+        if asyncio.get_running_loop() is not self._loop:
+            raise ConfigError(_OTHER_LOOP)
 
     def _resolve(self, task: AnyTask) -> tuple[Task[Any, Any] | str, CallOptions]:
         if isinstance(task, BoundTask):
@@ -170,7 +195,8 @@ class Client:
     async def status(self, task: TaskHandle[Any] | str) -> TaskStatus:
         """Raises `TaskNotFound`, `StoreUnavailable`."""
         task_id = task if isinstance(task, str) else task.id
-        await self._connected().registrar.flush()
+        self._check_open()
+        await self._registrar.flush()
         try:
             snapshot = await self._statuses.run(task_id)
         except TimeoutError as error:
@@ -185,6 +211,7 @@ class Client:
 
     async def final_payload(self, task_id: str, timeout: float | None) -> bytes:
         """`handle.ResultSource`: the JSON of a result, or the error its task ended with."""
+        self._check_open()
         try:
             async with asyncio.timeout(timeout):
                 snapshot = await self._waiters.final(task_id)
@@ -201,6 +228,7 @@ class Client:
 
         Raises `TimeoutError` if not all have ended within `timeout` seconds.
         """
+        self._check_open()
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         ended: asyncio.Queue[TaskHandle[R]] = asyncio.Queue()

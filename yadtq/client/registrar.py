@@ -9,6 +9,7 @@ While Redis is away the records are kept, and submits are refused at the door: n
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,9 @@ from yadtq.runtime.service import Service
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from anyio.abc import TaskStatus
+    from anyio.abc import TaskStatus as Started
 
+    from yadtq.errors import YadtqError
     from yadtq.store.tasks.verbs import Tasks
 
 __all__ = ["LINGER_S", "Registrar"]
@@ -34,19 +36,25 @@ _OUTAGE_RETRY_S = 0.25
 
 
 class Registrar(Service):
-    """A service."""
+    """A service.
+
+    timeout_s: of one write to Redis; a `flush` that sees no write end for so long gives up.
+    """
 
     name = "registrar"
 
-    def __init__(self, tasks: Tasks) -> None:
+    def __init__(self, tasks: Tasks, timeout_s: float) -> None:
         self._tasks = tasks
+        self._timeout_s = timeout_s
         self._pending: list[str] = []
+        self._added = 0
+        self._written = 0
         self._woken = asyncio.Event()
         self._flush_now = asyncio.Event()
-        self._flushed = asyncio.Event()
-        self._flushed.set()
+        #: Set and replaced when a write has ended, whatever way.
+        self._wrote = asyncio.Event()
         self._stopped = False
-        self._outage: StoreUnavailable | None = None
+        self._outage: YadtqError | None = None
 
     def check(self) -> None:
         """Raises `StoreUnavailable` while Redis is away."""
@@ -55,18 +63,36 @@ class Registrar(Service):
 
     def add(self, task_ids: Iterable[str]) -> None:
         """To be registered soon."""
+        before = len(self._pending)
         self._pending.extend(task_ids)
-        self._flushed.clear()
+        self._added += len(self._pending) - before
         self._woken.set()
 
     async def flush(self) -> None:
-        """Returns when everything added so far is registered. Raises `StoreUnavailable` if Redis is away."""
-        while not self._flushed.is_set():
+        """Returns when everything added so far is registered.
+
+        Raises `StoreUnavailable` if Redis is away, and `ServiceFailed` if this service failed.
+        """
+        wanted = self._added
+        while self._written < wanted:
             self._flush_now.set()
             self._woken.set()
-            await self._flushed.wait()
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    await self._wrote.wait()
+            except TimeoutError:
+                raise StoreUnavailable(f"Redis: no task was registered within {self._timeout_s:g} s") from None
+            self._raise_outage()
+        self._raise_outage()
+
+    def _raise_outage(self) -> None:
         if self._outage is not None:
-            raise StoreUnavailable(str(self._outage))
+            raise copy.copy(self._outage)  # each caller gets one of his own: a raised exception collects tracebacks
+
+    def fail(self, error: YadtqError) -> None:
+        """The service has failed: those who wait for a flush get `error`, and submits are refused until a write succeeds."""
+        self._outage = error
+        self._tell_end()
 
     def stop(self) -> None:
         """`run` returns when everything is registered, or Redis has refused once more."""
@@ -74,7 +100,7 @@ class Registrar(Service):
         self._flush_now.set()
         self._woken.set()
 
-    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
         while self._pending or not self._stopped:
             if not self._pending:
@@ -95,11 +121,15 @@ class Registrar(Service):
             if self._outage is None:
                 log.warning("submits are refused until Redis answers: %s", error)
             self._outage = error
-            self._flushed.set()  # whoever waits is told
+            self._tell_end()
             await anyio.sleep(_OUTAGE_RETRY_S)
             return False
         self._outage = None
         del self._pending[: len(task_ids)]
-        if not self._pending:
-            self._flushed.set()
+        self._written += len(task_ids)
+        self._tell_end()
         return True
+
+    def _tell_end(self) -> None:
+        self._wrote.set()
+        self._wrote = asyncio.Event()

@@ -10,7 +10,6 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from yadtq.client.registrar import Registrar
 from yadtq.errors import (
     BrokerUnavailable,
     ConfigError,
@@ -29,9 +28,9 @@ from yadtq.wire.envelope import Envelope, encode_envelope
 from yadtq.wire.ids import checked_id, checked_name, new_task_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from yadtq.handle import TaskHandle
+    from yadtq.client.registrar import Registrar
     from yadtq.outside import Outside
     from yadtq.settings import Settings
 
@@ -48,21 +47,19 @@ _Submission: TypeAlias = tuple[str, str, bytes]
 
 
 class Submitter:
-    """Of one client. `registrar` is a service of its; make_handle: from a task id and what was submitted."""
+    """One per client.
+
+    registrar: a service that the client runs. num_partitions: least number of partitions of the task topics.
+    """
 
     def __init__(
-        self,
-        outside: Outside,
-        settings: Settings,
-        make_handle: Callable[[str, TaskOrName], TaskHandle[Any]],
-        num_partitions: int | None,
+        self, outside: Outside, settings: Settings, registrar: Registrar, *, num_partitions: int | None = None
     ) -> None:
         self._outside = outside
         self._settings = settings
-        self._make_handle = make_handle
+        self._registrar = registrar
         self._num_partitions = num_partitions
         self._producer = outside.broker.producer()
-        self.registrar = Registrar(outside.store.tasks)
         self._batch = MicroBatch(self._send, limit=1000, at_once=4, timeout_s=settings.submit_timeout_s)
         self._topics: dict[str, str] = {}
         self._provisioned: set[str] = set()
@@ -81,7 +78,6 @@ class Submitter:
         self._open = False
         self._admission.refuse(ConfigError(NOT_CONNECTED))
         await self._batch.aclose()
-        self.registrar.stop()
 
     async def disconnect(self) -> None:
         self._open = False
@@ -89,8 +85,8 @@ class Submitter:
 
     async def submit(
         self, task: TaskOrName, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
-    ) -> TaskHandle[Any]:
-        """See `Client.submit`."""
+    ) -> str:
+        """The id of the task. See `Client.submit`."""
         submission = self._encode(task, args, kwargs, options)
         queue = self._queue(task, options)
         if queue not in self._provisioned:
@@ -104,12 +100,12 @@ class Submitter:
             raise SubmitUncertain([submission[0]], self._settings.submit_timeout_s, str(error)) from error
         finally:
             self._admission.leave(1)
-        return self._make_handle(submission[0], task)
+        return submission[0]
 
     async def submit_many(
         self, task: TaskOrName, calls: Iterable[Sequence[Any] | dict[str, Any]], options: CallOptions
-    ) -> list[TaskHandle[Any]]:
-        """See `Client.submit_many`."""
+    ) -> list[str]:
+        """The ids of the tasks, in order. See `Client.submit_many`."""
         submissions = [
             self._encode(task, (), call, options)
             if isinstance(call, dict)
@@ -145,18 +141,18 @@ class Submitter:
         if uncertain:
             raise SubmitUncertain(uncertain, self._settings.submit_timeout_s, reason)
         try:
-            await self.registrar.flush()
+            await self._registrar.flush()
         except StoreUnavailable as error:
             # Kafka has them all, so they will run; only their QUEUED is late.
             log.warning("%d tasks are queued, but not yet known to Redis: %s", len(submissions), error)
-        return [self._make_handle(task_id, task) for task_id, _, _ in submissions]
+        return [task_id for task_id, _, _ in submissions]
 
     def _encode(
         self, task: TaskOrName, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
     ) -> _Submission:
         if not self._open:
             raise ConfigError(NOT_CONNECTED)
-        self.registrar.check()
+        self._registrar.check()
         if isinstance(task, Task):
             name = task.name
             args, kwargs = task.validate(args, kwargs)
@@ -197,7 +193,7 @@ class Submitter:
 
     async def _send(self, submissions: Sequence[_Submission]) -> list[None]:
         await self._producer.append([OutRecord(topic, value) for _, topic, value in submissions])
-        self.registrar.add([task_id for task_id, _, _ in submissions])
+        self._registrar.add([task_id for task_id, _, _ in submissions])
         return [None] * len(submissions)
 
     async def _admit(self, count: int) -> None:

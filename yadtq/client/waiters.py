@@ -14,13 +14,14 @@ import anyio
 
 from yadtq.errors import ConfigError, ResultLost, StoreUnavailable
 from yadtq.runtime.microbatch import MicroBatch
-from yadtq.runtime.service import Service
+from yadtq.runtime.service import Service, start_services
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anyio.abc import TaskStatus
+    from anyio.abc import TaskStatus as Started
 
+    from yadtq.errors import YadtqError
     from yadtq.outside import Outside
     from yadtq.settings import Settings
     from yadtq.store.tasks.verbs import Snapshot
@@ -67,14 +68,18 @@ class Waiters(Service):
         self._stopped = True
         self._subscription.stop()
         self._recheck_now.set()
+        self.fail(ConfigError(_CLOSED))
+
+    def fail(self, error: YadtqError) -> None:
+        """All who wait now get `error`."""
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(ConfigError(_CLOSED))
+                future.set_exception(error)
                 future.exception()
 
-    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
         async with anyio.create_task_group() as group:
-            await group.start(self._subscription.run)
+            await start_services(group, [self._subscription], lambda: self._stopped)
             task_status.started()
             while not self._stopped:
                 with anyio.move_on_after(_RECHECK_S * self._chance.uniform(0.75, 1.25)):

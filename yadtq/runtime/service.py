@@ -1,6 +1,7 @@
 """The lifecycle contract of every background loop, and the runner that keeps it.
 
 A service is started once, says when it is ready, runs until `stop()`, and returns after it has finished what it holds.
+After a failure `run` may be called again: see `runtime/restarting.py`.
 `stop()` may come before `run()`, twice, or never; it does not wait. Cancellation is the impatient form of stop.
 A service that ends by itself or raises ends them all, with its name in the log: a worker without its heartbeat, or
 without its committer, must not go on as if nothing were wrong.
@@ -50,7 +51,7 @@ class Service(ABC):
     """A background loop."""
 
     #: For logs.
-    name: ClassVar[str]
+    name: str
     stage: ClassVar[Stage] = Stage.REPORT
 
     @abstractmethod
