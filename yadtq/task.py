@@ -1,40 +1,28 @@
-"""A task: a function with a name, validated arguments, an encoded result and the rules of its attempts.
-
-Validators are built once, when the task is defined (pydantic-core, about half a microsecond a call). Arguments are
-validated against the signature twice: on submit, so that the mistake is raised where it was made, and on the worker,
-which trusts no record (D10).
-"""
+"""A task: a function with a name, its signature, and the rules of its attempts."""
 
 from __future__ import annotations
 
 import inspect
 import math
-import typing
 from dataclasses import dataclass
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
-from pydantic import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, TypeAdapter, ValidationError
-from pydantic_core import ArgsKwargs, PydanticSerializationError
-
-from yadtq.context import TaskContext
-from yadtq.errors import ConfigError, Discard, InvalidArguments
+from yadtq.errors import ConfigError
 from yadtq.retry import RetryPolicy
-from yadtq.wire.codec import CodecError, decode
+from yadtq.signature import TaskSignature
 from yadtq.wire.ids import checked_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from yadtq.handle import TaskHandle
+    from yadtq.wire.envelope import Envelope
 
-__all__ = ["BoundTask", "CallOptions", "SubmitsTasks", "Task", "refuse_unreadable"]
+__all__ = ["BoundTask", "CallOptions", "SubmitsTasks", "Task"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-#: JSON with fewer brackets can't be nested deeper than the parser goes (200), so it needs no look.
-_DEEP = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,21 +71,8 @@ class Task(Generic[P, R]):
         self.timeout = _checked_timeout(timeout, self.name)
         self.is_async = inspect.iscoroutinefunction(function)
         self._submitter = submitter
-        try:
-            hints = typing.get_type_hints(function, include_extras=True)
-            signature = inspect.signature(function, eval_str=True)
-        except (NameError, TypeError) as error:
-            raise ConfigError(
-                f"task {self.name!r}: {error}; types of a task's signature must be importable at run time"
-            ) from None
-        self.takes_context = _takes_context(self.name, signature, hints)
-        try:
-            self._arguments = _arguments(signature, hints, skip_first=self.takes_context)
-            self._result: TypeAdapter[R] = TypeAdapter(hints.get("return", Any))
-            self._may_be_none = _takes_none(self._result)
-        except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation) as error:
-            first_line = str(error).splitlines()[0]
-            raise ConfigError(f"task {self.name!r}: {first_line}") from None
+        self.signature = TaskSignature(self.name, function)
+        self.takes_context = self.signature.takes_context
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         return self.function(*args, **kwargs)
@@ -131,33 +106,24 @@ class Task(Generic[P, R]):
         return BoundTask(self, CallOptions(task_id, queue, retries, timeout))
 
     def validate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments as the function will get them. Raises `InvalidArguments` in one line."""
-        try:
-            # The validators themselves, here and below: pydantic's Python around them costs as much as they do.
-            return self._arguments.validator.validate_python(ArgsKwargs(args, kwargs))  # type: ignore[no-any-return]
-        except ValidationError as error:
-            raise InvalidArguments(self.name, _problems(error)) from None
+        """See `TaskSignature.validate`."""
+        return self.signature.validate(args, kwargs)
+
+    def to_wire(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """See `TaskSignature.to_wire`."""
+        return self.signature.to_wire(args, kwargs)
+
+    def arguments_of(self, envelope: Envelope) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """See `TaskSignature.from_wire`."""
+        return self.signature.from_wire(envelope)
 
     def encode_result(self, value: Any) -> bytes:
-        """JSON by the return annotation. Raises `Discard`: another attempt would return the same."""
-        if value is None and not self._may_be_none:  # pydantic lets it pass for any type
-            raise Discard(f"the result doesn't fit the return annotation of task {self.name!r}: it is None")
-        try:
-            payload: bytes = self._result.serializer.to_json(value, warnings="error")
-            refuse_unreadable(payload)
-            return payload
-        except (PydanticSerializationError, ValueError) as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise Discard(f"the result doesn't fit the return annotation of task {self.name!r}: {reason}") from None
+        """See `TaskSignature.encode_result`."""
+        return self.signature.encode_result(value)
 
     def decode_result(self, payload: bytes) -> R:
-        """What the task returned. Raises `CodecError` if client and worker have different versions of the task."""
-        try:
-            return self._result.validate_json(payload)
-        except ValidationError as error:
-            raise CodecError(
-                f"the result of task {self.name!r} is not what this version of it returns: {error}"
-            ) from None
+        """See `TaskSignature.decode_result`."""
+        return self.signature.decode_result(payload)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,61 +138,7 @@ class BoundTask(Generic[P, R]):
         return await self.task._submitter().submit_task(self.task, args, kwargs, self.options)
 
 
-def refuse_unreadable(json: bytes) -> None:
-    """Raises `CodecError` for JSON that is nested deeper than the parser goes: the writer doesn't mind."""
-    if len(json) > 2 * _DEEP and json.count(b"[") + json.count(b"{") > _DEEP:
-        decode(json)
-
-
 def _checked_timeout(timeout: float | None, name: str) -> float | None:
     if timeout is not None and not (timeout > 0 and math.isfinite(timeout)):
         raise ConfigError(f"task {name!r}: timeout must be a positive number of seconds, not {timeout}")
     return timeout
-
-
-def _takes_none(result: TypeAdapter[Any]) -> bool:
-    try:
-        result.validate_python(None)
-    except ValidationError:
-        return False
-    except Exception:
-        return True  # a validator of the user's own that does not expect it here
-    return True
-
-
-def _takes_context(name: str, signature: inspect.Signature, hints: dict[str, Any]) -> bool:
-    wanting = [parameter for parameter in signature.parameters if hints.get(parameter) is TaskContext]
-    if not wanting:
-        return False
-    if wanting != [next(iter(signature.parameters))]:
-        raise ConfigError(f"task {name!r}: the TaskContext must be the first parameter, and the only one of that type")
-    return True
-
-
-def _arguments(signature: inspect.Signature, hints: dict[str, Any], *, skip_first: bool) -> TypeAdapter[Any]:
-    """Validates a call by `signature`; gives the validated (args, kwargs)."""
-
-    def arguments(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return args, kwargs
-
-    parameters = list(signature.parameters.values())[1 if skip_first else 0 :]
-    # pydantic reads a function's shape from these two, as inspect does.
-    arguments.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=parameters, return_annotation=inspect.Signature.empty
-    )
-    arguments.__annotations__ = {p.name: hints[p.name] for p in parameters if p.name in hints}
-    return TypeAdapter(arguments)  # type: ignore[arg-type]  # functions are documented to be fine
-
-
-def _problems(error: ValidationError) -> str:
-    parts = []
-    for problem in error.errors(include_url=False, include_context=False):
-        where = ".".join(str(part) for part in problem["loc"])
-        got = "" if problem["type"].startswith("missing") else f", got {_short(problem['input'])}"
-        parts.append(f"{where}: {problem['msg']}{got}")
-    return "; ".join(parts)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -22,8 +22,8 @@ from yadtq.errors import (
 from yadtq.runtime.admission import Admission
 from yadtq.runtime.microbatch import MicroBatch
 from yadtq.runtime.seams import OutRecord
-from yadtq.task import CallOptions, Task, refuse_unreadable
-from yadtq.wire.codec import CodecError
+from yadtq.task import CallOptions, Task
+from yadtq.wire.codec import CodecError, refuse_unreadable
 from yadtq.wire.envelope import Envelope, encode_envelope
 from yadtq.wire.ids import checked_id, checked_name, new_task_id
 
@@ -155,14 +155,14 @@ class Submitter:
         self._registrar.check()
         if isinstance(task, Task):
             name = task.name
-            args, kwargs = task.validate(args, kwargs)
+            wire_args, kwargs = task.to_wire(args, kwargs)
         else:
-            name = checked_name(task)
+            name, wire_args = checked_name(task), list(args)
         task_id = new_task_id(self._outside.chance) if options.task_id is None else checked_id(options.task_id)
         try:
             value = encode_envelope(
                 Envelope(
-                    task_id, name, list(args), kwargs, 1, self._outside.clock.time(), options.retries, options.timeout
+                    task_id, name, wire_args, kwargs, 1, self._outside.clock.time(), options.retries, options.timeout
                 )
             )
             refuse_unreadable(value)

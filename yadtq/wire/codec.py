@@ -11,10 +11,12 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-__all__ = ["CodecError", "compress", "decode", "decompress", "encode"]
+__all__ = ["CodecError", "compress", "decode", "decompress", "encode", "refuse_unreadable"]
 
 #: First byte of a compressed value. JSON never starts with it, so plain and compressed values need no other mark.
 _ZLIB_MARK = b"\x01"
+#: JSON with fewer brackets can't be nested deeper than the parser goes (200), so it needs no look.
+_DEEP = 150
 
 
 class CodecError(ValueError):
@@ -38,6 +40,12 @@ def decode(data: bytes) -> Any:
         return from_json(data)
     except ValueError as error:
         raise CodecError(str(error)) from error
+
+
+def refuse_unreadable(json: bytes) -> None:
+    """Raises `CodecError` for JSON that is nested deeper than the parser goes: the writer doesn't mind."""
+    if len(json) > 2 * _DEEP and json.count(b"[") + json.count(b"{") > _DEEP:
+        decode(json)
 
 
 def compress(data: bytes, threshold: int) -> bytes:
