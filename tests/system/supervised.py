@@ -8,23 +8,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from yadtq.wire.names import TopicNames
-from yadtq.runtime.clock import SystemClock
-from yadtq.wire.heartbeat import Heartbeat
+import anyio
+
 from yadtq.errors import BrokerUnavailable, StoreUnavailable
+from yadtq.outside import Outside, Place
+from yadtq.runtime.clock import SystemClock
+from yadtq.runtime.service import Service
 from yadtq.settings import Settings, SupervisorSettings
+from yadtq.supervisor.process import Spawner
 from yadtq.supervisor.slots import SlotLocks
-from yadtq.supervisor.supervisor import Supervisor
+from yadtq.supervisor.supervisor import Supervisor, SupervisorParts
 from yadtq.supervisor.undertaker import Undertaker
 from yadtq.supervisor.watch import LivenessTable
+from yadtq.wire.heartbeat import Heartbeat
+from yadtq.wire.names import TopicNames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from anyio.abc import TaskStatus as Started
 
     from yadtq.runtime.seams import OutRecord
 
@@ -70,21 +79,28 @@ class Group:
     def __post_init__(self) -> None:
         self.open.set()
 
-    async def leave(self, _settings: Settings, _group: str, slots: Sequence[str], **_: Any) -> None:
+    async def leave(self, instance_ids: Sequence[str], *, timeout_s: float) -> None:
         await self.open.wait()
-        self.left.extend(slots)
+        self.left.extend(instance_ids)
 
 
-class Canary:
+class Canary(Service):
     """Stands in for the topic watch: the topic is visible while it sings. `error`: it fails."""
+
+    name = "canary"
 
     def __init__(self, table: LivenessTable) -> None:
         self._table = table
         self.singing = True
         self.error: Exception | None = None
+        self._stopped = False
 
-    async def run(self) -> None:
-        while True:
+    def stop(self) -> None:
+        self._stopped = True
+
+    async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        while not self._stopped:
             if self.error is not None:
                 raise self.error
             if self.singing:
@@ -108,22 +124,22 @@ class Supervised:
             start_timeout_s=self.own.start_timeout_s,
         )
         self.canary = Canary(table)
-        self.supervisor = Supervisor(
-            command=COMMAND,
-            own=self.own,
+        outside = Outside(
+            broker=self.group,  # type: ignore[arg-type]
+            store=SimpleNamespace(deaths=self.store),  # type: ignore[arg-type]
+            clock=clock,
+            chance=random.SystemRandom(),
+            names=TopicNames(APP),
+            place=Place("host", os.getpid()),
+        )
+        parts = SupervisorParts(
+            spawn=Spawner(COMMAND),
             slots=SlotLocks(APP, directory=directory / "locks", host="host"),
             table=table,
-            undertaker=Undertaker(
-                settings=settings,
-                names=TopicNames(APP),
-                store=self.store,  # type: ignore[arg-type]
-                producer=self.topic,
-                clock=clock,
-                leave=self.group.leave,
-            ),
-            watch=self.canary,  # type: ignore[arg-type]
-            clock=clock,
+            undertaker=Undertaker(outside=outside, settings=settings, producer=self.topic),  # type: ignore[arg-type]
+            watch=self.canary,
         )
+        self.supervisor = Supervisor(own=self.own, parts=parts, outside=outside)
 
     def set_mode(self, mode: str, slot: int | None = None) -> None:
         """For workers started from now on."""

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yadtq.supervisor.events import tell
-from yadtq.supervisor.process import Beat, _Lines, describe_exit
+from yadtq.supervisor.process import _Lines
 from yadtq.supervisor.respawn import CrashHistory
 from yadtq.supervisor.rollout import Rollout
+from yadtq.supervisor.seams import Beat, Slot
 from yadtq.supervisor.seat import Seat
-from yadtq.supervisor.slots import Slot
+from yadtq.wire.exits import describe_exit
 
 
 @given(st.data())
@@ -67,19 +68,22 @@ def test_an_event_is_a_line_that_programs_can_read(caplog: pytest.LogCaptureFixt
 
 class FakeProcess:
     def __init__(self, worker: str) -> None:
-        self.worker = worker
+        self.worker, self.pid = worker, 1
+
+    def signal(self, signum: int) -> None: ...
+
+    def kill(self) -> None: ...
+
+    async def ended(self) -> int:
+        raise NotImplementedError
 
 
 def seats(count: int) -> list[Seat]:
-    made = [Seat(Slot(n, f"slot-{n}", -1), CrashHistory(60)) for n in range(count)]
+    made = [Seat(Slot(n, f"slot-{n}"), CrashHistory(60), due=0.0) for n in range(count)]
     for seat in made:
-        run(seat, "old")
+        seat.spawned(FakeProcess("old"), 0.0)
+        seat.ready()
     return made
-
-
-def run(seat: Seat, worker: str) -> None:
-    seat.take(FakeProcess(worker), 0.0)  # type: ignore[arg-type]
-    seat.ready = True
 
 
 @pytest.fixture
@@ -99,12 +103,12 @@ def test_the_next_seat_waits_for_the_successor_of_the_one_before(rollout: Parts)
     for _ in range(3):
         roll.step()
         assert renewed == places[:1]
-    places[0].empty(1.0)
+    places[0].respawn(1.0)
     roll.step()
-    places[0].take(FakeProcess("new"), 2.0)  # type: ignore[arg-type]
+    places[0].spawned(FakeProcess("new"), 2.0)
     roll.step()
     assert renewed == places[:1]
-    places[0].ready = True
+    places[0].ready()
     roll.step()
     assert renewed == places
 
@@ -114,7 +118,8 @@ def test_a_seat_that_is_removed_meanwhile_holds_nothing_up(rollout: Parts) -> No
     places = seats(3)
     roll.begin(places)
     roll.step()
-    places[0].wanted = places[1].wanted = False
+    for place in places[:2]:
+        place.retire(9.0)
     roll.step()
     assert renewed == [places[0], places[2]]
     assert aborted == []
@@ -127,7 +132,7 @@ def test_a_failure_or_a_stop_ends_it(rollout: Parts, how: str) -> None:
     roll.begin(places)
     roll.step()
     if how == "fails":
-        places[0].ended = "too many crashes"
+        places[0].give_up("too many crashes")
     else:
         roll.cancel()
     roll.step()
@@ -139,5 +144,5 @@ def test_a_failure_or_a_stop_ends_it(rollout: Parts, how: str) -> None:
 def test_the_id_of_the_worker_is_that_of_the_process() -> None:
     (seat,) = seats(1)
     assert seat.worker == "old"
-    seat.empty(1.0)
+    seat.respawn(1.0)
     assert seat.worker is None

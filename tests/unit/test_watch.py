@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yadtq.wire.heartbeat import Heartbeat
-from yadtq.settings import Settings
+from tests.support.supervision import Fleet
 from yadtq.supervisor.watch import LivenessTable, TopicWatch, Verdict
+from yadtq.wire.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -197,11 +197,6 @@ class Record:
         self.key, self.value = key, value
 
 
-class NoProducer:
-    async def append(self, records: object) -> None:
-        raise NotImplementedError
-
-
 def beat(worker: str, phase: str) -> Record:
     value = Heartbeat(worker=worker, host="h", pid=1, phase=phase, seq=1, at=0.0)  # type: ignore[arg-type]
     return Record(worker.encode(), value.encode())
@@ -209,8 +204,8 @@ def beat(worker: str, phase: str) -> Record:
 
 def test_the_watch_tells_canaries_and_heartbeats_apart() -> None:
     world = World()
-    settings = Settings.load(kafka="127.0.0.1:1")
-    watch = TopicWatch(settings=settings, topic="t", producer=NoProducer(), table=world.table, nonce="mine")
+    fleet = Fleet()
+    watch = TopicWatch(outside=fleet.outside, settings=fleet.settings, producer=fleet.topic, table=world.table)
     world.live(60, canary=False)
     world.table.spawned("w")
     for record in (
@@ -220,7 +215,7 @@ def test_the_watch_tells_canaries_and_heartbeats_apart() -> None:
     ):
         watch._note(record)
     assert not world.table.visible()
-    watch._note(Record(b"canary:mine", b'{"v":1,"canary":"mine"}'))
+    watch._note(Record(watch._key, watch._value))
     assert world.table.visible()
     world.live(20)
     watch._note(beat("w", "running"))

@@ -10,26 +10,25 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 from yadtq.app import load_app
 from yadtq.errors import ConfigError, YadtqError
 from yadtq.settings import SupervisorSettings, WorkerSettings
+from yadtq.supervisor.assembly import assemble, connected
+from yadtq.supervisor.process import Spawner
 from yadtq.supervisor.slots import SlotLocks
-from yadtq.supervisor.supervisor import Intent, Supervisor
-from yadtq.supervisor.undertaker import Undertaker
-from yadtq.supervisor.watch import LivenessTable, TopicWatch
+from yadtq.supervisor.supervisor import Intent
 
 if TYPE_CHECKING:
     from yadtq.app import Yadtq
+    from yadtq.supervisor.supervisor import Supervisor
 
 __all__ = ["main"]
 
-#: Canaries and announcements: what is late is worth nothing.
-_APPEND_S = 5.0
 _SIGNALS = {
     signal.SIGTERM: Intent.STOP,
     signal.SIGINT: Intent.STOP,
@@ -67,31 +66,17 @@ def obey_signals(supervisor: Supervisor) -> None:
 
 
 async def supervise(app: Yadtq, own: SupervisorSettings, queues: tuple[str, ...], command: list[str]) -> int:
-    """Reach both servers, which no worker could do without either, and then run until told to end."""
-    settings, outside = app.settings, app.outside()
-    await outside.broker.provision(queues)
-    async with AsyncExitStack() as cleanup:
-        cleanup.push_async_callback(outside.store.aclose)
-        await outside.store.start()
-        producer = outside.broker.producer(timeout_s=_APPEND_S)
-        cleanup.push_async_callback(producer.stop)
-        await producer.start()
-        table = LivenessTable(
-            clock=outside.clock,
-            heartbeat_s=settings.heartbeat_s,
-            silence_s=own.silence_s,
-            start_timeout_s=own.start_timeout_s,
-        )
-        supervisor = Supervisor(
-            command=command,
-            own=own,
-            slots=SlotLocks(app.name),
-            table=table,
-            undertaker=Undertaker(outside=outside, settings=settings, producer=producer),
-            watch=TopicWatch(outside=outside, settings=settings, producer=producer, table=table),
-            clock=outside.clock,
-            chance=outside.chance,
-        )
+    """Reach both servers, and then run until told to end."""
+    outside = app.outside()
+    supervisor, producer = assemble(
+        app.settings,
+        own,
+        outside,
+        spawn=Spawner(command),
+        slots=SlotLocks(app.name),
+        starts_at_once=max(4, 2 * (os.cpu_count() or 1)),
+    )
+    async with connected(outside, producer, queues):
         obey_signals(supervisor)
         return await supervisor.run()
 

@@ -12,33 +12,30 @@ import contextlib
 import json
 import os
 import signal
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
+
+from yadtq.supervisor.seams import Beat
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from yadtq.supervisor.slots import Slot
+    from yadtq.supervisor.seams import Slot
 
-__all__ = ["Beat", "WorkerProcess", "describe_exit"]
+__all__ = ["Spawner", "WorkerProcess"]
 
 _LONGEST_LINE = 64 * 1024
 #: For the last lines of an ended process: they are in the pipe already, unless somebody else holds it open.
 _LAST_LINES_S = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """A line from a worker's pipe. error: why it is going to exit with status 2, if it says so."""
+class Spawner:
+    """Starts workers with one command; the `Spawn` of a real supervisor."""
 
-    phase: str
-    seq: int = 0
-    loop_lag_s: float = 0.0
-    error: str | None = None
+    def __init__(self, command: Sequence[str]) -> None:
+        self._command = list(command)
 
-
-def describe_exit(code: int) -> str:
-    return f"signal {-code}" if code < 0 else f"exit {code}"
+    async def __call__(self, slot: Slot, worker: str, on_beat: Callable[[Beat], None]) -> WorkerProcess:
+        return await WorkerProcess.spawn(self._command, slot, worker, on_beat)
 
 
 class WorkerProcess:
@@ -91,7 +88,7 @@ class WorkerProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    def signal(self, signum: signal.Signals) -> None:
+    def signal(self, signum: int) -> None:
         """To the worker alone: what it does with its children is its own business."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signum)

@@ -7,7 +7,6 @@ can't be the slot's fault (Kafka is away) delays it all the same, but never ends
 
 from __future__ import annotations
 
-import random
 from collections import deque
 from dataclasses import dataclass
 from itertools import pairwise
@@ -61,7 +60,7 @@ class RespawnPolicy:
     """backoff_s doubles with every further crash of a series, up to backoff_cap_s, and is spread over its upper half.
 
     calm_s: a worker that has lived so long ends the series. Spread, because what kills one worker of many often kills
-    them all in the same moment.
+    them all in the same moment. chance: a number from 0 to 1.
     """
 
     def __init__(
@@ -72,19 +71,20 @@ class RespawnPolicy:
         budget: int,
         window_s: float,
         calm_s: float = 5.0,
-        chance: Callable[[], float] = random.random,
+        chance: Callable[[], float],
     ) -> None:
         self.backoff_s, self.backoff_cap_s = backoff_s, backoff_cap_s
         self.budget, self.window_s, self.calm_s = budget, window_s, calm_s
         self._chance = chance
 
     @classmethod
-    def from_settings(cls, settings: SupervisorSettings) -> RespawnPolicy:
+    def from_settings(cls, settings: SupervisorSettings, *, chance: Callable[[], float]) -> RespawnPolicy:
         return cls(
             backoff_s=settings.backoff_s,
             backoff_cap_s=settings.backoff_cap_s,
             budget=settings.crash_budget,
             window_s=settings.crash_window_s,
+            chance=chance,
         )
 
     def history(self) -> CrashHistory:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from yadtq.supervisor.seat_life import SeatState
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -17,14 +19,14 @@ class Rollout:
     """Call `step` after every event. A seat that fails ends it: better old workers than none."""
 
     def __init__(self, renew: Callable[[Seat], None], on_abort: Callable[[Seat], None]) -> None:
-        """renew: has to bring about that the seat gets another process, or is `ended`."""
+        """renew: has to bring about that the seat gets another process, or is given up."""
         self._renew, self._on_abort = renew, on_abort
         self._waiting: deque[Seat] = deque()
         self._current: Seat | None = None
         self._old_worker: str | None = None
 
     def begin(self, seats: Iterable[Seat]) -> None:
-        """Asked for again while it is under way, it goes once more through all; the current one is finished first."""
+        """A second restart goes through all seats once more; the current one is finished first."""
         self._waiting = deque(seats)
 
     def cancel(self) -> None:
@@ -33,7 +35,7 @@ class Rollout:
 
     def step(self) -> None:
         if self._current is not None:
-            if self._current.ended is not None:
+            if self._current.given_up is not None:
                 self._on_abort(self._current)
                 self.cancel()
             elif not self._is_done(self._current):
@@ -46,4 +48,4 @@ class Rollout:
                 self._renew(seat)
 
     def _is_done(self, seat: Seat) -> bool:
-        return not seat.wanted or (seat.ready and seat.worker not in (None, self._old_worker))
+        return not seat.wanted or (seat.state is SeatState.RUNNING and seat.worker != self._old_worker)

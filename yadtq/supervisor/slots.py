@@ -12,23 +12,14 @@ import os
 import re
 import socket
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from yadtq.errors import ConfigError
+from yadtq.supervisor.seams import Slot
 
-__all__ = ["Slot", "SlotLocks", "lock_directory"]
+__all__ = ["SlotLocks", "lock_directory"]
 
 _MOST = 10_000
-
-
-@dataclass(slots=True, eq=False)
-class Slot:
-    """An owned slot. id: the Kafka `group_instance_id`. lock: the file descriptor whose flock owns it."""
-
-    number: int
-    id: str
-    lock: int
 
 
 def lock_directory() -> Path:
@@ -40,7 +31,7 @@ def lock_directory() -> Path:
 
 
 class SlotLocks:
-    """Takes the lowest free numbers of one app on this host."""
+    """Takes the lowest free numbers of one app on this host. A slot's `lock` is the descriptor whose flock owns it."""
 
     def __init__(self, app: str, *, directory: Path | None = None, host: str | None = None) -> None:
         self._app = app

@@ -1,7 +1,7 @@
-"""What the world is told when a worker has died: the death certificate, a last heartbeat, and who won't come back.
+"""What others are told when a worker has died: the death certificate, a last heartbeat, and who won't come back.
 
-All of it happens in the background. A successor must not wait for a server that is down, and nothing here is needed for
-being right: leases and group sessions end by themselves, only later.
+All of it happens in the background. A successor must not wait for a server that is down, and correctness does not depend on
+it: leases and group sessions end by themselves, only later.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Undertaker", "new_worker_id"]
 
+log = logging.getLogger("yadtq.supervisor")
+
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.2, 5.0
-#: A certificate is worth something only while the leases of the dead live; this is far beyond any lease.
+#: A certificate is useful only while the leases of the dead worker live; this is far beyond any lease.
 _CERTIFY_FOR_LEASES = 10
 #: Soon afterwards the session timeout does the same.
 _LEAVE_S = 5.0
@@ -55,7 +57,7 @@ class Undertaker:
         self._start(self._certify(worker), f"yadtq-certify-{worker}")
 
     def announce(self, worker: str, slot: str, pid: int, seq: int) -> None:
-        """Say on the heartbeat topic that it is dead, for those who look on: it can't do so itself."""
+        """Say on the heartbeat topic that it is dead, since it can't do so itself."""
         last = Heartbeat(
             worker=worker,
             slot=slot,
@@ -77,7 +79,7 @@ class Undertaker:
             self._leaver = self._start(self._leave_all(), "yadtq-leave")
 
     async def finish(self, timeout_s: float) -> None:
-        """Wait for what is under way, then end it."""
+        """Wait for the duties under way, then cancel those that remain."""
         with anyio.CancelScope(shield=True):
             if self._duties:
                 await asyncio.wait(self._duties, timeout=timeout_s)
@@ -88,7 +90,7 @@ class Undertaker:
                 await asyncio.wait(self._duties)
 
     def _start(self, duty: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(duty, name=name)
+        task = asyncio.get_running_loop().create_task(_kept_apart(duty, name), name=name)
         self._duties.add(task)
         task.add_done_callback(self._duties.discard)
         return task
@@ -129,11 +131,19 @@ class Undertaker:
                 except BrokerUnavailable as error:
                     # The session timeout removes them; meanwhile their partitions lie idle.
                     tell("not-left-group", level=logging.WARNING, slots=",".join(slots), cause=error)
-                for slot in slots:
-                    for then in self._leaving.pop(slot):
-                        then()
+                finally:
+                    for slot in slots:
+                        for then in self._leaving.pop(slot):
+                            then()
         finally:
             self._leaver = None
+
+
+async def _kept_apart(duty: Coroutine[None, None, None], name: str) -> None:
+    try:
+        await duty
+    except Exception as error:  # a defect in one duty must not end the supervisor, whose workers are all well
+        log.exception("duty %s failed: %s", name, type(error).__name__)
 
 
 def new_worker_id(slot: str, chance: random.Random) -> str:

@@ -13,12 +13,17 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+import anyio
+
 from yadtq.errors import BrokerUnavailable, EnvelopeError
 from yadtq.runtime.seams import OutRecord
+from yadtq.runtime.service import Service, Stage
 from yadtq.wire.codec import encode
 from yadtq.wire.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskStatus as Started
+
     from yadtq.outside import Outside
     from yadtq.runtime.clock import Clock
     from yadtq.runtime.seams import ConsumedRecord, Producer
@@ -115,21 +120,30 @@ class LivenessTable:
         return Verdict.SILENT if self.visible(window_s) else Verdict.UNKNOWN
 
 
-class TopicWatch:
-    """Feeds a table from the heartbeat topic, and sends the canaries. Lives through outages of Kafka."""
+class TopicWatch(Service):
+    """A service: feeds a table from the heartbeat topic, and sends the canaries. Lives through outages of Kafka."""
+
+    name = "watch"
+    stage = Stage.REPORT
 
     def __init__(self, *, outside: Outside, settings: Settings, producer: Producer, table: LivenessTable) -> None:
         self._broker, self._topic = outside.broker, outside.names.heartbeats
         self._settings, self._producer, self._table = settings, producer, table
+        self._stopped = anyio.Event()
         nonce = f"{outside.chance.getrandbits(64):016x}"
         self._key = f"{_CANARY}{nonce}".encode()
         self._value = encode({"v": 1, "canary": nonce})
 
-    async def run(self) -> None:
-        """Until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._listen(), name="yadtq-watch-listen")
-            group.create_task(self._sing(), name="yadtq-watch-sing")
+    def stop(self) -> None:
+        self._stopped.set()
+
+    async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._listen, name="yadtq-watch-listen")
+            group.start_soon(self._send_canaries, name="yadtq-watch-canaries")
+            task_status.started()
+            await self._stopped.wait()
+            group.cancel_scope.cancel()
 
     async def _listen(self) -> None:
         while True:
@@ -141,7 +155,7 @@ class TopicWatch:
                 log.warning("the workers' heartbeats can't be read, so none is condemned for silence: %s", error)
             await asyncio.sleep(_RETRY_S)
 
-    async def _sing(self) -> None:
+    async def _send_canaries(self) -> None:
         while True:
             try:
                 await self._producer.append([OutRecord(self._topic, self._value, key=self._key)])

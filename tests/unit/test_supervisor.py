@@ -1,0 +1,117 @@
+"""The real supervisor on doubles: no process is started and no server reached."""
+
+from __future__ import annotations
+
+import logging
+import signal
+
+import pytest
+
+from tests.support.poll import eventually
+from tests.support.service_contract import exercise_service
+from tests.support.supervision import FakeProcess, Fleet
+from yadtq.supervisor.supervisor import Intent
+from yadtq.supervisor.watch import LivenessTable, TopicWatch
+from yadtq.wire.heartbeat import Heartbeat
+
+
+async def test_a_kill_is_certified_announced_and_answered_by_a_successor() -> None:
+    async with Fleet(workers=2).running() as fleet:
+        await fleet.settled(2)
+        victim, neighbour = fleet.spawn.made
+        victim.exit(-signal.SIGKILL)
+        await eventually(lambda: len(fleet.spawn.made) == 3, what="a successor")
+        successor = fleet.spawn.made[2]
+        assert successor.slot is victim.slot
+        assert successor.worker != victim.worker
+        await eventually(lambda: list(fleet.store.deaths.certified) == [victim.worker], what="the certificate")
+        values = [record.value for record in fleet.topic.records if record.key == victim.worker.encode()]
+        assert [Heartbeat.decode(value).phase for value in values] == ["dead"]
+        assert neighbour.alive
+        assert fleet.topic.left == []
+    assert fleet.status == 0
+    assert sorted(fleet.topic.left) == [slot.slot.id for slot in (victim, neighbour)]
+    assert fleet.spawn.alive() == []
+    assert set(fleet.store.deaths.certified) == {process.worker for process in fleet.spawn.made}
+
+
+async def test_a_restart_replaces_one_after_the_other() -> None:
+    async with Fleet(workers=3).running() as fleet:
+        await fleet.settled(3)
+        fleet.supervisor.ask(Intent.RESTART)
+        await eventually(lambda: len(fleet.spawn.made) == 6, what="three successors")
+        await fleet.settled(3)
+        assert [process.slot.number for process in fleet.spawn.made] == [0, 1, 2, 0, 1, 2]
+        assert all(process.signals == [signal.SIGTERM] for process in fleet.spawn.made[:3])
+
+
+async def test_more_and_fewer() -> None:
+    async with Fleet(workers=1).running() as fleet:
+        await fleet.settled(1)
+        fleet.supervisor.ask(Intent.MORE)
+        await fleet.settled(2)
+        fleet.supervisor.ask(Intent.FEWER)
+        await eventually(lambda: fleet.topic.left == ["host.shop.slot-1"], what="the place in the group given up")
+        await fleet.settled(1)
+        fleet.supervisor.ask(Intent.MORE)
+        await fleet.settled(2)
+        assert fleet.spawn.alive()[1].slot.number == 1
+
+
+async def test_one_that_crashes_too_often_is_given_up_and_a_restart_revives_it() -> None:
+    fleet = Fleet(workers=2, crash_budget=3)
+    bad = 0
+
+    def start(process: FakeProcess) -> None:
+        process.exit(1) if process.slot.number == bad else process.say("running")
+
+    fleet.spawn.on_spawn = start
+    async with fleet.running():
+        # What comes before the first canary is not charged: Kafka might be away.
+        await eventually(lambda: fleet.topic.left == ["host.shop.slot-0"], what="given up")
+        bad = -1
+        fleet.supervisor.ask(Intent.RESTART)
+        await fleet.settled(2)
+
+
+async def test_the_third_request_kills() -> None:
+    async with Fleet(workers=1).running() as fleet:
+        await fleet.settled(1)
+        (process,) = fleet.spawn.made
+        process.obedient = False
+        for _ in range(3):
+            fleet.supervisor.ask(Intent.STOP)
+        await eventually(lambda: not process.alive, what="the kill")
+        assert process.signals == [signal.SIGTERM, signal.SIGTERM]
+
+
+async def test_a_spawn_that_fails_is_tried_again() -> None:
+    fleet = Fleet(workers=1)
+    fleet.spawn.failures = 2
+    async with fleet.running():
+        await fleet.settled(1)
+
+
+async def test_all_misconfigured_is_status_2(caplog: pytest.LogCaptureFixture) -> None:
+    fleet = Fleet(workers=2)
+
+    def refuse(process: FakeProcess) -> None:
+        process.say("stopped", error="unknown setting")
+        process.exit(2)
+
+    fleet.spawn.on_spawn = refuse
+    with caplog.at_level(logging.ERROR, "yadtq.supervisor"):
+        assert await fleet.supervisor.run() == 2
+    assert [message for message in caplog.messages if "gave-up" in message] == [
+        f'event=gave-up slot=host.shop.slot-{n} cause="unknown setting"' for n in range(2)
+    ]
+
+
+async def test_the_watch_keeps_the_contract_of_services() -> None:
+    fleet = Fleet()
+    table = LivenessTable(clock=fleet.outside.clock, heartbeat_s=1, silence_s=15, start_timeout_s=30)
+
+    def make() -> TopicWatch:
+        return TopicWatch(outside=fleet.outside, settings=fleet.settings, producer=fleet.topic, table=table)
+
+    await exercise_service(make)
