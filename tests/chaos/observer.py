@@ -17,9 +17,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from tests.support.invariants import FINAL_STATES, CommitSample, Observation, Record, lowest_unfinished
+from yadtq.store.keys import Keys
 from yadtq.wire.names import TopicNames
 from yadtq.wire.states import STATE_OF_CODE
-from yadtq.store.keys import Keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

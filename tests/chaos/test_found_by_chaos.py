@@ -11,18 +11,18 @@ import pytest
 from tests.support.poll import eventually
 from yadtq.broker import consumer as consumers
 from yadtq.broker import producer as producers
-from yadtq.wire.names import TopicNames
 from yadtq.broker.topics import provision
-from yadtq.runtime.clock import SystemClock
+from yadtq.client.waiters import Waiters
 from yadtq.embedded import EmbeddedStack
 from yadtq.errors import BrokerUnavailable, ResultLost
+from yadtq.runtime.clock import SystemClock
 from yadtq.runtime.seams import OutRecord
-from yadtq.store.tasks.verbs import Snapshot
 from yadtq.settings import Settings
-from yadtq.wire.states import TaskStatus
 from yadtq.store.keys import Keys
-from yadtq.client.waiters import Waiters
+from yadtq.store.tasks.verbs import Snapshot
 from yadtq.testing.clock import ManualClock
+from yadtq.wire.names import TopicNames
+from yadtq.wire.states import TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Sequence

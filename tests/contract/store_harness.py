@@ -6,6 +6,7 @@ On Redis time is its own, so an hour passes by moving every moment that is writt
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING, Protocol
 
 from yadtq.settings import Settings
@@ -15,10 +16,11 @@ from yadtq.store.tasks.redis import parse_news
 from yadtq.testing import ManualClock, MemoryStore
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from redis.asyncio.client import PubSub
 
-    from yadtq.store.tasks.verbs import Snapshot
-    from yadtq.store.verbs import Store
+    from yadtq.store.verbs import News, Store
 
 #: No sum of these steps is near the lease, a TTL or a delay of the tests: real time may pass on Redis meanwhile.
 STEP_MS = 7_000
@@ -58,7 +60,7 @@ class Harness(Protocol):
         ...
 
     async def listen(self, channel: str) -> None: ...
-    async def news(self, channel: str) -> list[list[tuple[str, Snapshot]]]:
+    async def news(self, channel: str) -> list[Sequence[News]]:
         """Every message published to `channel` since `listen` or the last call."""
         ...
 
@@ -70,9 +72,9 @@ class MemoryHarness:
 
     def __init__(self, **given: object) -> None:
         self.clock = ManualClock()
-        self.memory = MemoryStore(self.clock, settings(**given))
+        self.memory = MemoryStore(self.clock, random.Random(0), settings(**given))
         self.store: Store = self.memory
-        self._heard: dict[str, list[list[tuple[str, Snapshot]]]] = {}
+        self._heard: dict[str, list[Sequence[News]]] = {}
 
     async def advance(self, ms: int) -> None:
         self.clock.advance(ms / 1000)
@@ -81,12 +83,12 @@ class MemoryHarness:
         self.memory.flush()
 
     async def dump(self) -> dict[str, dict[str, str]]:
-        return self.memory.dump()
+        return self.memory.tasks.dump()
 
     async def listen(self, channel: str) -> None:
-        self.memory.on_news(channel, self._heard.setdefault(channel, []).append)
+        self.memory.server.ends.setdefault(channel, []).append(self._heard.setdefault(channel, []).append)
 
-    async def news(self, channel: str) -> list[list[tuple[str, Snapshot]]]:
+    async def news(self, channel: str) -> list[Sequence[News]]:
         heard = list(self._heard[channel])
         self._heard[channel].clear()
         return heard
@@ -99,7 +101,7 @@ class RedisHarness:
     name = "redis"
 
     def __init__(self, url: str, app: str, **given: object) -> None:
-        self.redis_store = RedisStore(settings(redis=url, **given), app)
+        self.redis_store = RedisStore(settings(redis=url, **given), app, random.Random(0))
         self.store: Store = self.redis_store
         self.redis = self.redis_store.redis
         self.keys = Keys(app)
@@ -133,10 +135,10 @@ class RedisHarness:
         await pubsub.subscribe(self.keys.waiter + channel)
         await pubsub.get_message(timeout=5)  # the confirmation
 
-    async def news(self, channel: str) -> list[list[tuple[str, Snapshot]]]:
+    async def news(self, channel: str) -> list[Sequence[News]]:
         # What was published before this marker has arrived before it.
         await self.redis.publish(self.keys.waiter + channel, b"marker")
-        heard = []
+        heard: list[Sequence[News]] = []
         async with asyncio.timeout(5):
             while True:
                 message = await self._listening[channel].get_message(timeout=5)
@@ -145,7 +147,7 @@ class RedisHarness:
                 if message is not None and message["type"] == "message":
                     news = parse_news(message["data"])
                     ids = [task_id for task_id, _ in news]
-                    whole = await self.redis_store.fetch_large(ids, [snapshot for _, snapshot in news])
+                    whole = await self.redis_store.tasks.fetch_large(ids, [snapshot for _, snapshot in news])
                     heard.append([(id_, got or told) for (id_, told), got in zip(news, whole, strict=True)])
 
     async def aclose(self) -> None:

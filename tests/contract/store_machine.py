@@ -14,10 +14,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 
 from tests.contract.store_harness import DELAY_MS, LEASE_MS, RESULT_TTL_S, STEP_MS
-from yadtq.store.tasks.verbs import ENDED, SUSPECT, WAIT, Claim, ClaimReply, Finish, Lease, Snapshot
+from yadtq.store.tasks.verbs import (
+    ENDED,
+    SUSPECT,
+    SUSPECT_FROM,
+    WAIT,
+    WAIT_TTL_S,
+    Claim,
+    ClaimReply,
+    Finish,
+    Lease,
+    Snapshot,
+)
 from yadtq.store.verbs import Store
 from yadtq.wire.states import TaskStatus
-from yadtq.store.tasks.verbs import SUSPECT_FROM, WAIT_TTL_S
 
 if TYPE_CHECKING:
     import asyncio
@@ -108,7 +118,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(batch=batches)
     def register(self, batch: list[str]) -> None:
-        self.call(lambda store: store.register(batch))
+        self.call(lambda store: store.tasks.register(batch))
 
     @rule(target=attempts, worker=workers, batch=batches, suspects=st.integers(0, 2), twice=st.booleans())
     def claim(self, worker: str, batch: list[str], suspects: int, twice: bool) -> Any:
@@ -116,13 +126,13 @@ class StoreMachine(RuleBasedStateMachine):
         for task_id in batch:
             self.nonces += 1
             claims.append(Claim(task_id, f"n{self.nonces}"))
-        replies: list[ClaimReply] = self.call(lambda store: store.claim(worker, claims, suspects))
+        replies: list[ClaimReply] = self.call(lambda store: store.tasks.claim(worker, claims, suspects))
         if worker in self.buried:
             assert replies == [ClaimReply(WAIT, wait_ms=LEASE_MS)] * len(claims)
             return multiple()
         granted = self.note_claims(worker, claims, replies, suspects)
         if twice:
-            assert_same(replies, self.call(lambda store: store.claim(worker, claims, suspects)))
+            assert_same(replies, self.call(lambda store: store.tasks.claim(worker, claims, suspects)))
         return multiple(*granted)
 
     def note_claims(self, worker: str, claims: list[Claim], replies: list[ClaimReply], suspects: int) -> list[Attempt]:
@@ -130,7 +140,7 @@ class StoreMachine(RuleBasedStateMachine):
         for (task_id, nonce), reply in zip(claims, replies, strict=True):
             verdict, crashes, _, wait_ms = reply
             assert (verdict == WAIT) == (wait_ms > 0)
-            assert (verdict == FINAL) == (task_id in self.finals)
+            assert (verdict == ENDED) == (task_id in self.finals)
             owner = self.owners.get(task_id)
             if crashes > self.crashes[task_id]:
                 assert owner is not None, f"{task_id}: a crash is charged, and nobody was running it"
@@ -154,7 +164,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(attempt=attempts, restore=st.booleans())
     def renew(self, attempt: Attempt, restore: bool) -> None:
         lease = self.lease(attempt, restore)
-        (held,) = self.call(lambda store: store.renew(attempt.worker, [lease]))
+        (held,) = self.call(lambda store: store.tasks.renew(attempt.worker, [lease]))
         owner = self.owners.get(attempt.task_id)
         if held:
             assert owner is None or owner.nonce == attempt.nonce, f"{attempt} took the lease from {owner}"
@@ -168,7 +178,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(attempt=attempts)
     def release(self, attempt: Attempt) -> None:
-        (given,) = self.call(lambda store: store.release([self.lease(attempt, False)]))
+        (given,) = self.call(lambda store: store.tasks.release([self.lease(attempt, False)]))
         owner = self.owners.get(attempt.task_id)
         if owner is not None and owner.nonce == attempt.nonce:
             assert given
@@ -188,7 +198,7 @@ class StoreMachine(RuleBasedStateMachine):
         end = Finish(
             attempt.task_id, attempt.nonce, attempt.number, status, payload, delayed * DELAY_MS, lease.restorable
         )
-        (accepted,) = self.call(lambda store: store.finish([end]))
+        (accepted,) = self.call(lambda store: store.tasks.finish([end]))
         owner = self.owners.get(attempt.task_id)
         owned = owner is not None and owner.nonce == attempt.nonce
         repeated = self.ends.get(attempt.task_id) == (attempt.nonce, status)
@@ -215,7 +225,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(channel=st.sampled_from(CHANNELS), batch=batches)
     def wait(self, channel: str, batch: list[str]) -> None:
-        for task_id, found in zip(batch, self.call(lambda store: store.wait(channel, batch)), strict=True):
+        for task_id, found in zip(batch, self.call(lambda store: store.tasks.wait(channel, batch)), strict=True):
             if task_id in self.finals:
                 assert found == self.finals[task_id][0]
             else:
@@ -226,7 +236,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(worker=workers)
     def bury(self, worker: str) -> None:
-        self.call(lambda store: store.bury(worker))
+        self.call(lambda store: store.deaths.bury(worker))
         hour_ago = self.now_ms - 3_600_000
         self.buried = {name: at for name, at in self.buried.items() if at >= hour_ago} | {worker: self.now_ms}
 
@@ -307,12 +317,12 @@ class StoreMachine(RuleBasedStateMachine):
         """Every task is final, or is granted to whoever asks when the time has come."""
         for turn, task_id in enumerate(IDS):
             claims = [Claim(task_id, f"last{turn}")]
-            (reply,) = self.call(lambda store, claims=claims: store.claim("last", claims, 0))
+            (reply,) = self.call(lambda store, claims=claims: store.tasks.claim("last", claims, 0))
             if reply.verdict == WAIT:
                 assert reply.wait_ms <= max(LEASE_MS, DELAY_MS)
             if reply.verdict in (WAIT, SUSPECT):
                 self.advance(2)
-                (reply,) = self.call(lambda store, claims=claims: store.claim("last", claims, 1))
+                (reply,) = self.call(lambda store, claims=claims: store.tasks.claim("last", claims, 1))
             assert reply.verdict > 0 or task_id in self.finals
 
     # Bookkeeping
@@ -320,7 +330,7 @@ class StoreMachine(RuleBasedStateMachine):
     def states(self) -> dict[str, Snapshot | None]:
         async def on_all() -> list[list[Snapshot | None]]:
             await self.synchronise()
-            return [await harness.store.snapshots(IDS) for harness in self.harnesses]
+            return [await harness.store.tasks.snapshots(IDS) for harness in self.harnesses]
 
         first, *others = self.run(on_all())
         for other in others:

@@ -12,10 +12,10 @@ from tests.support.proxy import Proxy
 from yadtq.broker.membership import leave_group
 from yadtq.broker.producer import KafkaProducer
 from yadtq.broker.tail import read_recent
-from yadtq.wire.names import TopicNames
 from yadtq.broker.topics import provision
 from yadtq.errors import BrokerUnavailable
 from yadtq.settings import Settings
+from yadtq.wire.names import TopicNames
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -14,10 +14,10 @@ from tests.support.poll import eventually
 from tests.support.ports import reserve_port
 from yadtq.broker.connecting import connection_options
 from yadtq.broker.membership import leave_group
-from yadtq.wire.names import TopicNames
 from yadtq.broker.topics import provision
 from yadtq.errors import BrokerUnavailable
 from yadtq.settings import Settings
+from yadtq.wire.names import TopicNames
 
 if TYPE_CHECKING:
     from tests.support.stacks import Servers

@@ -14,9 +14,9 @@ from tests.support.apps import all_committed, make_app, running
 from tests.support.poll import eventually
 from yadtq import TaskContext
 from yadtq.broker.connecting import connection_options
-from yadtq.wire.names import TopicNames
 from yadtq.broker.topics import provision
 from yadtq.errors import TopicMismatch
+from yadtq.wire.names import TopicNames
 
 if TYPE_CHECKING:
     from tests.support.stacks import Servers

@@ -10,10 +10,9 @@ from redis.asyncio import Redis
 
 from tests.contract.store_harness import QUEUED_TTL_S, RESULT_TTL_S, RedisHarness, settings
 from yadtq.errors import ConfigError, StoreUnavailable
-from yadtq.store.tasks.verbs import WAIT, Claim, Finish, Lease, Snapshot
-from yadtq.wire.states import TaskStatus
-from yadtq.store.tasks.verbs import WAIT_TTL_S
 from yadtq.store.redis import RedisStore
+from yadtq.store.tasks.verbs import WAIT, WAIT_TTL_S, Claim, Finish, Lease, Snapshot
+from yadtq.wire.states import TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -34,12 +33,12 @@ async def harness(stack: Servers, app_name: str) -> AsyncIterator[RedisHarness]:
 
 async def use_every_verb(harness: RedisHarness) -> None:
     store = harness.store
-    await store.register(["queued"])
-    await store.wait("c", ["unknown", "queued"])
-    await store.claim("w", [Claim(id_, "n") for id_ in ("running", "done", "retry", "given", "claimed")], 0)
-    await store.renew("w", [Lease("running", "n", 1, True), Lease("restored", "n", 1, True)])
-    await store.release([Lease("given", "n", 1, False)])
-    await store.finish(
+    await store.tasks.register(["queued"])
+    await store.tasks.wait("c", ["unknown", "queued"])
+    await store.tasks.claim("w", [Claim(id_, "n") for id_ in ("running", "done", "retry", "given", "claimed")], 0)
+    await store.tasks.renew("w", [Lease("running", "n", 1, True), Lease("restored", "n", 1, True)])
+    await store.tasks.release([Lease("given", "n", 1, False)])
+    await store.tasks.finish(
         [
             Finish("done", "n", 1, S.SUCCESS, LARGE),
             Finish("retry", "n", 1, S.RETRYING, LARGE, 5_500),
@@ -47,7 +46,7 @@ async def use_every_verb(harness: RedisHarness) -> None:
             Finish("saved", "n", 1, S.FAILED, b"1", restorable=True),
         ]
     )
-    await store.bury("w0")
+    await store.deaths.bury("w0")
     await store.incarnation()
 
 
@@ -84,14 +83,14 @@ async def test_all_keys_of_an_app_lie_in_one_slot(harness: RedisHarness, app_nam
 async def test_apps_do_not_see_each_other(harness: RedisHarness, stack: Servers, app_name: str) -> None:
     await use_every_verb(harness)
     other = RedisHarness(stack.redis, app_name + "2")
-    assert await other.store.snapshots(["done", "queued"]) == [None, None]
+    assert await other.store.tasks.snapshots(["done", "queued"]) == [None, None]
     assert await other.store.incarnation() != await harness.store.incarnation()
     await other.aclose()
 
 
 async def test_small_states_stay_compact_and_large_results_are_deflated(harness: RedisHarness) -> None:
-    await harness.store.claim("w", [Claim("small", "n"), Claim("large", "n")], 0)
-    await harness.store.finish(
+    await harness.store.tasks.claim("w", [Claim("small", "n"), Claim("large", "n")], 0)
+    await harness.store.tasks.finish(
         [Finish("small", "n", 1, S.SUCCESS, b"x" * 64), Finish("large", "n", 1, S.SUCCESS, LARGE)]
     )
     for task in ("small", "large"):
@@ -103,40 +102,40 @@ async def test_small_states_stay_compact_and_large_results_are_deflated(harness:
 async def test_a_result_whose_own_key_is_gone_is_not_known_any_more(harness: RedisHarness) -> None:
     await use_every_verb(harness)
     await harness.redis.delete(harness.keys.result + "done:nS")
-    assert await harness.store.snapshots(["done"]) == [None]
+    assert await harness.store.tasks.snapshots(["done"]) == [None]
 
 
 async def test_a_retry_is_known_even_if_its_last_error_is_gone(harness: RedisHarness) -> None:
     await use_every_verb(harness)
     await harness.redis.delete(harness.keys.result + "retry:nR")
-    assert await harness.store.snapshots(["retry"]) == [Snapshot(S.RETRYING, 1, b"")]
+    assert await harness.store.tasks.snapshots(["retry"]) == [Snapshot(S.RETRYING, 1, b"")]
 
 
 async def test_lost_scripts_are_loaded_again(harness: RedisHarness) -> None:
     store = harness.store
     await use_every_verb(harness)
     await harness.redis.script_flush()
-    await store.register(["new"])
+    await store.tasks.register(["new"])
     for nonce in ("a", "b"):
         await harness.redis.script_flush()
-        assert (await store.claim("w", [Claim(nonce, nonce)], 0))[0].verdict == 1
+        assert (await store.tasks.claim("w", [Claim(nonce, nonce)], 0))[0].verdict == 1
     await harness.redis.script_flush()
-    assert await store.renew("w", [Lease("a", "a", 1, False)]) == [True]
+    assert await store.tasks.renew("w", [Lease("a", "a", 1, False)]) == [True]
     await harness.redis.script_flush()
-    assert await store.release([Lease("a", "a", 1, False)]) == [True]
+    assert await store.tasks.release([Lease("a", "a", 1, False)]) == [True]
     await harness.redis.script_flush()
-    assert await store.finish([Finish("b", "b", 1, S.SUCCESS, LARGE)]) == [True]
+    assert await store.tasks.finish([Finish("b", "b", 1, S.SUCCESS, LARGE)]) == [True]
     await harness.redis.script_flush()
-    await store.bury("w")
+    await store.deaths.bury("w")
     await harness.redis.script_flush()
-    assert await store.snapshots(["b"]) == [Snapshot(S.SUCCESS, 1, LARGE)]
+    assert await store.tasks.snapshots(["b"]) == [Snapshot(S.SUCCESS, 1, LARGE)]
 
 
 async def test_a_death_is_announced(harness: RedisHarness) -> None:
     pubsub = harness.redis.pubsub()
     await pubsub.subscribe(harness.keys.control)
     await pubsub.get_message(timeout=5)
-    await harness.store.bury("host/1-2")
+    await harness.store.deaths.bury("host/1-2")
     message = await pubsub.get_message(timeout=5)
     assert message is not None
     assert message["data"] == b"dead host/1-2"
@@ -167,16 +166,16 @@ async def test_a_full_server_is_an_outage_and_no_failure(redis_server: Callable[
     server = redis_server()
     await server.start(aof=False)
     store = RedisStore(settings(redis=server.url), "full")
-    await store.claim("w", [Claim("t", "n")], 0)
+    await store.tasks.claim("w", [Claim("t", "n")], 0)
     await store.redis.config_set("maxmemory", "1")
     with pytest.raises(StoreUnavailable):
-        await store.register(["x"])
+        await store.tasks.register(["x"])
     with pytest.raises(StoreUnavailable):
-        await store.finish([Finish("t", "n", 1, S.SUCCESS, LARGE)])
+        await store.tasks.finish([Finish("t", "n", 1, S.SUCCESS, LARGE)])
     with pytest.raises(StoreUnavailable):
         await store.incarnation()
     await store.redis.config_set("maxmemory", "0")
-    assert await store.finish([Finish("t", "n", 1, S.SUCCESS, LARGE)]) == [True]
+    assert await store.tasks.finish([Finish("t", "n", 1, S.SUCCESS, LARGE)]) == [True]
     await store.aclose()
 
 
@@ -184,10 +183,10 @@ async def test_a_replica_is_an_outage_and_no_failure(redis_server: Callable[...,
     server = redis_server()
     await server.start(aof=False)
     store = RedisStore(settings(redis=server.url), "replica")
-    await store.claim("w", [Claim("t", "n")], 0)
+    await store.tasks.claim("w", [Claim("t", "n")], 0)
     await store.redis.replicaof("127.0.0.1", "1")
     with pytest.raises(StoreUnavailable):
-        await store.register(["x"])
+        await store.tasks.register(["x"])
     with pytest.raises(StoreUnavailable):
         await store.incarnation()
     await store.aclose()
@@ -198,7 +197,7 @@ async def test_a_server_that_is_not_there_is_a_typed_error_in_one_line(
 ) -> None:
     server = redis_server()  # never started: its port is reserved and closed
     store = RedisStore(settings(redis=server.url), "away")
-    for call in (store.start(), store.register(["t"]), store.incarnation(), store.snapshots(["t"])):
+    for call in (store.start(), store.tasks.register(["t"]), store.incarnation(), store.tasks.snapshots(["t"])):
         with pytest.raises(StoreUnavailable) as caught:
             await call
         assert "\n" not in str(caught.value)
@@ -209,14 +208,14 @@ async def test_a_frozen_server_is_a_typed_error_within_the_deadline(redis_server
     server = redis_server()
     await server.start(aof=False)
     store = RedisStore(settings(redis=server.url, redis_timeout_s=0.3), "frozen")
-    await store.register(["t"])
+    await store.tasks.register(["t"])
     await server.freeze()
     began = asyncio.get_running_loop().time()
     with pytest.raises(StoreUnavailable):
-        await store.register(["u"])
+        await store.tasks.register(["u"])
     assert asyncio.get_running_loop().time() - began < 3
     await server.thaw()
-    await store.claim("w", [Claim("u", "n")], 0)
+    await store.tasks.claim("w", [Claim("u", "n")], 0)
     await store.aclose()
 
 
@@ -225,9 +224,9 @@ async def test_a_restart_that_keeps_data_changes_nothing(redis_server: Callable[
     await server.start(aof=True)
     store = RedisStore(settings(redis=server.url), "restart")
     before = await store.incarnation()
-    await store.claim("w", [Claim("t", "n")], 0)
+    await store.tasks.claim("w", [Claim("t", "n")], 0)
     await server.restart()
-    assert await store.finish([Finish("t", "n", 1, S.SUCCESS, LARGE)]) == [True]
+    assert await store.tasks.finish([Finish("t", "n", 1, S.SUCCESS, LARGE)]) == [True]
     assert await store.incarnation() == before
     await store.aclose()
 
@@ -255,5 +254,5 @@ def test_a_malformed_url_is_a_config_error() -> None:
 async def test_a_client_of_ones_own_may_be_given(stack: Servers, app_name: str) -> None:
     redis = Redis.from_url(stack.redis, protocol=2)
     store = RedisStore(settings(redis="redis://nowhere:1/0"), app_name, redis=redis)
-    assert await store.snapshots(["t"]) == [None]
+    assert await store.tasks.snapshots(["t"]) == [None]
     await store.aclose()

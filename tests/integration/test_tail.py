@@ -13,11 +13,11 @@ from tests.support.ports import reserve_port
 from yadtq.broker.connecting import connection_options
 from yadtq.broker.producer import KafkaProducer
 from yadtq.broker.tail import Tail, read_recent
-from yadtq.wire.names import TopicNames
 from yadtq.broker.topics import provision
 from yadtq.errors import BrokerUnavailable
 from yadtq.runtime.seams import OutRecord
 from yadtq.settings import Settings
+from yadtq.wire.names import TopicNames
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -77,7 +77,7 @@ async def test_a_death_certificate_makes_it_immediate(
             await victim.ended()
         async with worker_process(stack.kafka, stack.redis, app_name, ledger.path, **long_lease) as successor:
             await eventually(lambda: "assigned partitions" in successor.log(), timeout=20)
-            await store.bury(dead)
+            await store.deaths.bury(dead)
             buried = time.monotonic()
             for handle in handles:
                 assert (await handle.result(timeout=20)).split()[1:] == ["2", successor.id]

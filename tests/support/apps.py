@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from yadtq import Yadtq
+from yadtq.delivery.delivery import Delivery
 from yadtq.delivery.tracker import PartitionTracker
-from yadtq.wire.envelope import Envelope
 from yadtq.settings import WorkerSettings
 from yadtq.testing import MemoryRecord
-from yadtq.delivery.delivery import Delivery
+from yadtq.wire.envelope import Envelope
 from yadtq.worker.worker import Worker
 
 if TYPE_CHECKING:

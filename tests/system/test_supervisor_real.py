@@ -16,10 +16,10 @@ import pytest
 from tests.support.poll import consistently, eventually
 from tests.support.ports import reserve_port
 from yadtq.broker.tail import read_recent
-from yadtq.wire.names import TopicNames
-from yadtq.wire.heartbeat import Heartbeat
 from yadtq.errors import EnvelopeError
 from yadtq.settings import Settings
+from yadtq.wire.heartbeat import Heartbeat
+from yadtq.wire.names import TopicNames
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

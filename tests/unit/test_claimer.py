@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -11,14 +12,15 @@ import pytest
 from tests.support.apps import make_delivery
 from tests.support.poll import eventually
 from yadtq import Yadtq
-from yadtq.store.tasks.verbs import Claim, ClaimReply, Finish, Lease
-from yadtq.settings import Settings, WorkerSettings
-from yadtq.wire.states import TaskStatus as S
-from yadtq.testing import ManualClock, MemoryStore
 from yadtq.delivery.claimer import Claimer
 from yadtq.delivery.delivery import StopReason
-from yadtq.execution.executor import Executor
 from yadtq.delivery.waiting import Intake
+from yadtq.execution.executor import Executor
+from yadtq.settings import Settings, WorkerSettings
+from yadtq.store.tasks.memory import MemoryTasks
+from yadtq.store.tasks.verbs import Claim, ClaimReply, Finish, Lease
+from yadtq.testing import ManualClock, MemoryStore
+from yadtq.wire.states import TaskStatus as S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 ME, OTHER = "me", "other"
 
 
-class Watched(MemoryStore):
+class Watched(MemoryTasks):
     """Keeps the claims it gets. `lose_answers`: so many claims are made and then answered by an outage."""
 
     lose_answers = 0
@@ -52,8 +54,8 @@ class Watched(MemoryStore):
             self.at_once -= 1
         if self.lose_answers:
             self.lose_answers -= 1
-            self.down = True
-            await super().incarnation()
+            self._server.down = True
+            await self._server.reach()
         return replies
 
 
@@ -61,7 +63,9 @@ class Bench:
     def __init__(self, concurrency: int) -> None:
         self.clock = ManualClock()
         settings = Settings.load(lease_s=7)
-        self.store = Watched(self.clock, settings)
+        self.store = MemoryStore(self.clock, random.Random(0), settings)
+        self.watched = Watched(self.store.server, self.store.deaths, settings)
+        self.store.tasks = self.watched
         self.intake = Intake(self.clock)
         self.outcomes: list[Outcome] = []
         self.executor = Executor(
@@ -74,7 +78,7 @@ class Bench:
             self._end,
             lambda: self.claimer.wake(),
         )
-        self.claimer = Claimer(ME, self.store, self.intake, self.executor, self.clock)
+        self.claimer = Claimer(ME, self.store.tasks, self.intake, self.executor, self.clock)
         self.open = asyncio.Event()
         self.ran: list[str] = []
 
@@ -108,8 +112,8 @@ class Bench:
         """So often has the task ended its worker."""
         for n in range(times):
             worker = f"victim{n}-{name}"
-            await self.store.claim(worker, [Claim(name, f"{n}{name}")], 1)
-            await self.store.bury(worker)
+            await self.store.tasks.claim(worker, [Claim(name, f"{n}{name}")], 1)
+            await self.store.deaths.bury(worker)
 
 
 @asynccontextmanager
@@ -135,7 +139,7 @@ async def test_what_is_granted_runs_with_its_attempt_and_nonce(bench: Bench) -> 
     bench.offer(delivery)
     await eventually(lambda: bench.ran == ["a"])
     assert delivery.attempt == 1
-    assert bench.store.asked == [([Claim("a", delivery.nonce)], 0)]
+    assert bench.watched.asked == [([Claim("a", delivery.nonce)], 0)]
     assert bench.executor.running == {"a": delivery}
 
 
@@ -143,8 +147,8 @@ async def test_never_more_than_there_are_slots_two_halves_at_once(bench: Bench) 
     bench.offer(*bench.make(*(f"t{n}" for n in range(25))))
     await eventually(lambda: len(bench.ran) == 10)
     await bench.settle()
-    assert [len(claims) for claims, _ in bench.store.asked] == [5, 5]
-    assert bench.store.most_at_once == 2
+    assert [len(claims) for claims, _ in bench.watched.asked] == [5, 5]
+    assert bench.watched.most_at_once == 2
     assert bench.executor.free == 0
     bench.open.set()
     await eventually(lambda: len(bench.ran) == 25)
@@ -160,8 +164,8 @@ async def test_one_slot_is_enough(bench: Bench) -> None:
 
 async def test_a_final_task_is_done_without_a_run(bench: Bench) -> None:
     (delivery,) = bench.make("a")
-    await bench.store.claim(OTHER, [Claim("a", "n")], 0)
-    await bench.store.finish([Finish("a", "n", 1, S.SUCCESS)])
+    await bench.store.tasks.claim(OTHER, [Claim("a", "n")], 0)
+    await bench.store.tasks.finish([Finish("a", "n", 1, S.SUCCESS)])
     bench.offer(delivery)
     await eventually(lambda: delivery.tracker.watermark == 1)
     assert (bench.ran, bench.executor.free, bench.intake.parked) == ([], 10, 0)
@@ -169,7 +173,7 @@ async def test_a_final_task_is_done_without_a_run(bench: Bench) -> None:
 
 async def test_a_leased_task_is_parked_and_taken_over_when_its_lease_ends(bench: Bench) -> None:
     (delivery,) = bench.make("a")
-    await bench.store.claim(OTHER, [Claim("a", "n")], 0)
+    await bench.store.tasks.claim(OTHER, [Claim("a", "n")], 0)
     bench.clock.advance(4)
     bench.offer(delivery)
     await eventually(lambda: bench.intake.parked == 1)
@@ -189,22 +193,22 @@ async def test_a_leased_task_is_parked_and_taken_over_when_its_lease_ends(bench:
 
 async def test_a_lease_is_asked_about_soon_and_then_ever_more_seldom(bench: Bench) -> None:
     (delivery,) = bench.make("a")
-    await bench.store.claim(OTHER, [Claim("a", "n")], 0)
+    await bench.store.tasks.claim(OTHER, [Claim("a", "n")], 0)
     bench.offer(delivery)
     waits: list[float] = []
     for _ in range(8):
         await eventually(lambda: bench.intake.parked == 1 and bench.due_in() > 0)
         waits.append(bench.due_in())
         bench.clock.advance(waits[-1] + 1e-6)  # floats: a hair short of its time is not its time
-        await bench.store.renew(OTHER, [Lease("a", "n", 1, False)])
+        await bench.store.tasks.renew(OTHER, [Lease("a", "n", 1, False)])
         bench.claimer.wake()
     assert waits == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5])
 
 
 async def test_a_retry_is_not_claimed_before_it_is_due(bench: Bench) -> None:
     (delivery,) = bench.make("a")
-    await bench.store.claim(OTHER, [Claim("a", "n")], 0)
-    await bench.store.finish([Finish("a", "n", 1, S.RETRYING, b"e", due_ms=2_000)])
+    await bench.store.tasks.claim(OTHER, [Claim("a", "n")], 0)
+    await bench.store.tasks.finish([Finish("a", "n", 1, S.RETRYING, b"e", due_ms=2_000)])
     bench.offer(delivery)
     await eventually(lambda: bench.intake.parked == 1)
     bench.clock.advance(2.01)
@@ -218,7 +222,7 @@ async def test_a_double_of_what_runs_here_waits_for_its_end_without_a_question(b
     await eventually(lambda: bench.ran == ["a"])
     bench.offer(*bench.make("a", "a"))
     await eventually(lambda: bench.intake.parked == 2)
-    assert len(bench.store.asked) == 1
+    assert len(bench.watched.asked) == 1
     assert bench.executor.free == 9
     assert bench.intake.next_due() is None, "it is not looked at again before its task has ended here"
 
@@ -240,7 +244,7 @@ async def test_suspects_run_one_at_a_time_beside_the_innocent(bench: Bench) -> N
     assert set(bench.ran) > {"good", "better"}
     (first,) = set(bench.ran) & {"bad", "worse"}
     assert bench.executor.suspect is bench.executor.running[first]
-    assert all(suspects == 0 or len(claims) == 1 for claims, suspects in bench.store.asked)
+    assert all(suspects == 0 or len(claims) == 1 for claims, suspects in bench.watched.asked)
     bench.executor.cancel(bench.executor.running[first], StopReason.SHUTDOWN)
     await eventually(lambda: {"bad", "worse"} <= set(bench.ran))
 
@@ -249,19 +253,19 @@ async def test_in_an_outage_the_same_claims_go_again_with_the_same_nonces(bench:
     deliveries = bench.make("a", "b")
     bench.store.down = True
     bench.offer(*deliveries)
-    await eventually(lambda: len(bench.store.asked) >= 2)
+    await eventually(lambda: len(bench.watched.asked) >= 2)
     assert bench.executor.free == 10, "an outage holds no slot"
     bench.store.down = False
     await eventually(lambda: bench.ran == ["a", "b"])
     expected = {Claim(delivery.envelope.id, delivery.nonce) for delivery in deliveries}
-    assert {frozenset(claims) for claims, _ in bench.store.asked} == {frozenset(expected)}
+    assert {frozenset(claims) for claims, _ in bench.watched.asked} == {frozenset(expected)}
 
 
 async def test_a_claim_that_was_made_though_its_answer_was_lost_is_no_second_attempt(bench: Bench) -> None:
     (delivery,) = bench.make("a")
-    bench.store.lose_answers = 1
+    bench.watched.lose_answers = 1
     bench.offer(delivery)
-    await eventually(lambda: bench.store.asked and bench.store.down)
+    await eventually(lambda: bench.watched.asked and bench.store.down)
     bench.store.down = False
     await eventually(lambda: bench.ran == ["a"])
     assert (delivery.attempt, delivery.crashes) == (1, 0)
@@ -271,26 +275,26 @@ async def test_nor_is_that_of_a_suspect(bench: Bench) -> None:
     await bench.crash("bad", 2)
     (delivery,) = bench.make("bad")
     bench.intake.park_suspect(delivery)
-    bench.store.lose_answers = 1
+    bench.watched.lose_answers = 1
     bench.claimer.wake()
     await eventually(lambda: bench.store.down)
     bench.store.down = False
     await eventually(lambda: bench.ran == ["bad"])
     assert (delivery.attempt, delivery.crashes) == (3, 2)
-    assert [suspects for _, suspects in bench.store.asked] == [1, 1]
+    assert [suspects for _, suspects in bench.watched.asked] == [1, 1]
 
 
 async def test_after_stop_nothing_more_is_claimed(bench: Bench) -> None:
     bench.claimer.stop()
     bench.offer(*bench.make("a"))
     await bench.settle()
-    assert bench.store.asked == []
+    assert bench.watched.asked == []
 
 
 async def test_a_lease_that_was_given_back_may_be_had_at_once(bench: Bench) -> None:
     (delivery,) = bench.make("a")
-    await bench.store.claim(OTHER, [Claim("a", "n")], 0)
-    await bench.store.release([Lease("a", "n", 1, False)])
+    await bench.store.tasks.claim(OTHER, [Claim("a", "n")], 0)
+    await bench.store.tasks.release([Lease("a", "n", 1, False)])
     bench.offer(delivery)
     await eventually(lambda: bench.ran == ["a"])
     assert (delivery.attempt, delivery.crashes) == (2, 0)

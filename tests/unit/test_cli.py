@@ -11,8 +11,8 @@ from yadtq.__main__ import main
 from yadtq.cli.options import find_app, parse_argument, parse_call
 from yadtq.cli.root import run
 from yadtq.cli.workers import table
-from yadtq.wire.heartbeat import Heartbeat
 from yadtq.errors import ConfigError
+from yadtq.wire.heartbeat import Heartbeat
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +11,16 @@ import pytest
 
 from tests.support.apps import make_delivery
 from tests.support.poll import eventually
-from yadtq.errors import StoreUnavailable
-from yadtq.store.tasks.verbs import WAIT, Claim, Finish, Snapshot
-from yadtq.settings import Settings
-from yadtq.wire.states import TaskStatus as S
-from yadtq.testing import ManualClock, MemoryStore
 from yadtq.delivery.completer import Completer
 from yadtq.delivery.delivery import StopReason
 from yadtq.delivery.waiting import Intake
+from yadtq.errors import StoreUnavailable
 from yadtq.execution.outcome import Outcome
+from yadtq.settings import Settings
+from yadtq.store.tasks.memory import MemoryTasks
+from yadtq.store.tasks.verbs import WAIT, Claim, Finish, Snapshot
+from yadtq.testing import ManualClock, MemoryStore
+from yadtq.wire.states import TaskStatus as S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 ME, OTHER = "me", "other"
 
 
-class Watched(MemoryStore):
+class Watched(MemoryTasks):
     """Notes which offsets were done when a finish came in. `lose_answers`: finishes that are stored, then not answered."""
 
     lose_answers = 0
@@ -55,32 +57,34 @@ class Bench:
     def __init__(self) -> None:
         self.clock = ManualClock()
         settings = Settings.load(result_ttl_s=100)
-        self.store = Watched(self.clock, settings)
+        self.store = MemoryStore(self.clock, random.Random(0), settings)
+        self.watched = Watched(self.store.server, self.store.deaths, settings)
+        self.store.tasks = self.watched
         self.intake = Intake(self.clock)
         self.woken = 0
-        self.completer = Completer(self.store, self.intake, settings, self.clock, self._wake)
+        self.completer = Completer(self.store.tasks, self.intake, settings, self.clock, self._wake)
 
     def _wake(self) -> None:
         self.woken += 1
 
     async def claimed(self, task_id: str = "a") -> Delivery:
         delivery = make_delivery(task_id=task_id)
-        (reply,) = await self.store.claim(ME, [Claim(task_id, delivery.nonce)], 0)
+        (reply,) = await self.store.tasks.claim(ME, [Claim(task_id, delivery.nonce)], 0)
         assert reply.verdict > 0
         delivery.attempt, delivery.lease_at = reply.verdict, self.clock.monotonic()
-        self.store.deliveries.append(delivery)
+        self.watched.deliveries.append(delivery)
         return delivery
 
     async def taken_over(self, delivery: Delivery, *, end: S | None = S.SUCCESS) -> None:
         """Its lease ends, another has it, and may be through with it."""
         self.clock.advance(60)
         claim = Claim(delivery.envelope.id, "theirs")
-        (reply,) = await self.store.claim(OTHER, [claim], 0)
+        (reply,) = await self.store.tasks.claim(OTHER, [claim], 0)
         if end is not None:
-            await MemoryStore.finish(self.store, [Finish(claim.task_id, "theirs", reply.verdict, end, b'"theirs"')])
+            await MemoryTasks.finish(self.watched, [Finish(claim.task_id, "theirs", reply.verdict, end, b'"theirs"')])
 
     async def status(self, task_id: str = "a") -> Snapshot | None:
-        return (await self.store.snapshots([task_id]))[0]
+        return (await self.store.tasks.snapshots([task_id]))[0]
 
 
 @pytest.fixture
@@ -96,7 +100,7 @@ async def running(bench: Bench) -> AsyncIterator[Bench]:
     bench.store.down = False
     bench.completer.stop()
     await asyncio.wait_for(run, 5)
-    assert not bench.store.done_too_early, "an offset was done before its outcome was stored"
+    assert not bench.watched.done_too_early, "an offset was done before its outcome was stored"
 
 
 @pytest.mark.parametrize(("status", "counter"), [(S.SUCCESS, "succeeded"), (S.FAILED, "failed")])
@@ -115,7 +119,7 @@ async def test_outcomes_that_meet_leave_in_one_batch(bench: Bench) -> None:
     for delivery in deliveries:
         bench.completer.put(Outcome(delivery, S.SUCCESS))
     await asyncio.wait_for(bench.completer.settled(), 2)
-    assert [len(batch) for batch in bench.store.batches] == [500, 100]
+    assert [len(batch) for batch in bench.watched.batches] == [500, 100]
 
 
 async def test_a_retry_keeps_its_offset_and_waits_with_a_new_nonce(bench: Bench) -> None:
@@ -129,7 +133,7 @@ async def test_a_retry_keeps_its_offset_and_waits_with_a_new_nonce(bench: Bench)
     assert bench.woken, "the claimer has to look at the time anew"
     bench.clock.advance(2.5)
     assert bench.intake.take(1) == [delivery]
-    (reply,) = await bench.store.claim(ME, [Claim("a", delivery.nonce)], 0)
+    (reply,) = await bench.store.tasks.claim(ME, [Claim("a", delivery.nonce)], 0)
     assert (reply.verdict, reply.failures) == (2, 1)
 
 
@@ -141,7 +145,7 @@ async def test_a_fenced_outcome_leaves_the_offset_until_the_next_claim_has_told(
     assert bench.completer.fenced == 1
     assert delivery.tracker.watermark == 0, "the other attempt can still be lost"
     assert bench.intake.take(1) == [delivery]
-    (reply,) = await bench.store.claim(ME, [Claim("a", delivery.nonce)], 0)
+    (reply,) = await bench.store.tasks.claim(ME, [Claim("a", delivery.nonce)], 0)
     assert reply.verdict == WAIT
     assert await bench.status() == Snapshot(S.IN_PROGRESS, 2, b"")
 
@@ -158,10 +162,10 @@ async def test_in_an_outage_outcomes_are_kept_and_sent_until_they_are_stored(ben
     first, second = await bench.claimed("a"), await bench.claimed("b")
     bench.store.down = True
     bench.completer.put(Outcome(first, S.SUCCESS, b"1"))
-    await eventually(lambda: len(bench.store.batches) >= 2)
+    await eventually(lambda: len(bench.watched.batches) >= 2)
     bench.completer.put(Outcome(second, S.SUCCESS, b"2"))
     settled = asyncio.create_task(bench.completer.settled())
-    await eventually(lambda: len(bench.store.batches[-1]) == 2)
+    await eventually(lambda: len(bench.watched.batches[-1]) == 2)
     assert not settled.done()
     assert first.tracker.watermark == second.tracker.watermark == 0
     bench.store.down = False
@@ -173,7 +177,7 @@ async def test_in_an_outage_outcomes_are_kept_and_sent_until_they_are_stored(ben
 
 async def test_a_finish_whose_answer_was_lost_is_accepted_again(bench: Bench) -> None:
     delivery = await bench.claimed()
-    bench.store.lose_answers = 2
+    bench.watched.lose_answers = 2
     bench.completer.put(Outcome(delivery, S.SUCCESS, b"1"))
     await asyncio.wait_for(bench.completer.settled(), 3)
     assert (bench.completer.succeeded, bench.completer.fenced) == (1, 0)
@@ -208,7 +212,7 @@ async def test_a_shutdown_gives_the_lease_back_and_says_nothing_of_the_task(benc
     await asyncio.wait_for(bench.completer.settled(), 2)
     assert await bench.status() == Snapshot(S.QUEUED, 1, b"")
     assert delivery.tracker.watermark == 0
-    (reply,) = await bench.store.claim(OTHER, [Claim("a", "theirs")], 0)
+    (reply,) = await bench.store.tasks.claim(OTHER, [Claim("a", "theirs")], 0)
     assert (reply.verdict, reply.crashes) == (2, 0)
 
 
@@ -247,7 +251,7 @@ async def test_a_stop_while_redis_is_away_ends_and_leaves_the_record_to_others()
     bench.store.down = True
     bench.completer.put(Outcome(delivery, S.SUCCESS))
     run = asyncio.create_task(bench.completer.run())
-    await eventually(lambda: len(bench.store.batches) == 2)
+    await eventually(lambda: len(bench.watched.batches) == 2)
     assert not run.done(), "before the stop it tries for as long as it takes"
     bench.completer.stop()
     await asyncio.wait_for(run, 3)

@@ -12,8 +12,9 @@ from pathlib import Path
 import annotated_types
 import pytest
 
-from yadtq import envelope, errors
+from yadtq import errors
 from yadtq.settings import Settings, SupervisorSettings, WorkerSettings
+from yadtq.wire import deadletter, envelope, heartbeat
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -25,7 +26,7 @@ MODELS = (Settings, WorkerSettings, SupervisorSettings)
 
 def fences(page: Path) -> list[tuple[int, str, str]]:
     """(line, info string, text) of each fenced block."""
-    found = []
+    found: list[tuple[int, str, str]] = []
     lines = page.read_text().splitlines()
     start = None
     for number, line in enumerate(lines, start=1):
@@ -82,7 +83,7 @@ def test_python_compiles_and_imports_only_what_is_there(page):
         tree = compile(text, f"{page.name}:{line}", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "yadtq":
-                module = importlib.import_module(node.module)
+                module = importlib.import_module(node.module or "")
                 for name in node.names:
                     assert hasattr(module, name.name), f"line {line}: {node.module} has no {name.name}"
 
@@ -99,7 +100,7 @@ def test_json_is_json_and_wire_examples_decode(page):
                 decoded = envelope.decode_envelope(text.encode())
                 assert envelope.decode_envelope(envelope.encode_envelope(decoded)) == decoded
             elif kind == "heartbeat":
-                envelope.Heartbeat.decode(text.encode())
+                heartbeat.Heartbeat.decode(text.encode())
             elif kind == "undecodable":
                 with pytest.raises(errors.EnvelopeError):
                     envelope.decode_envelope(text.encode())
@@ -120,14 +121,14 @@ def test_the_wire_format_names_every_field_and_header():
     table = {row[0]: row for row in rows(ROOT / "docs" / "wire-format.md")}
     for name in envelope.Envelope.__dataclass_fields__:
         assert name in table
-    for header in envelope.DEAD_LETTER_HEADERS:
+    for header in deadletter.DEAD_LETTER_HEADERS:
         assert header in table
 
 
 def test_the_heartbeat_page_names_every_field():
     table = {row[0] for row in rows(ROOT / "docs" / "reference" / "heartbeat.md")}
-    assert set(envelope.Heartbeat.model_fields) <= table
-    assert {f"running[].{name}" for name in envelope.RunningTask.model_fields} <= table
+    assert set(heartbeat.Heartbeat.model_fields) <= table
+    assert {f"running[].{name}" for name in heartbeat.RunningTask.model_fields} <= table
 
 
 def shown_default(value: object) -> str:
@@ -215,7 +216,7 @@ def test_the_keys_page_names_every_key_and_field():
     keys = Keys("app")
     for attribute in Keys.__slots__:
         assert f"`{getattr(keys, attribute)}" in page, attribute
-    scripts = "".join(path.read_text() for path in (ROOT / "yadtq" / "store" / "lua").glob("*.lua"))
+    scripts = "".join(path.read_text() for path in (ROOT / "yadtq" / "store").rglob("*.lua"))
     for name in set(re.findall(r"'([a-z])'", scripts)):
         assert f"| `{name}` |" in page, name
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from yadtq.errors import EnvelopeError
+from yadtq.store.keys import Keys
 from yadtq.wire.codec import CodecError
 from yadtq.wire.deadletter import DEAD_LETTER_HEADERS
 from yadtq.wire.envelope import Envelope, decode_envelope, encode_envelope
 from yadtq.wire.heartbeat import Heartbeat, RunningTask
 from yadtq.wire.ids import new_task_id
-from yadtq.errors import EnvelopeError
-from yadtq.store.keys import Keys
 
 LEAST = {"v": 1, "id": "a-1", "task": "addition", "args": [100, 25], "kwargs": {}}
 
@@ -142,7 +143,8 @@ def test_arguments_without_a_json_form_are_refused(argument: Any) -> None:
 
 
 def test_new_ids_are_valid_and_differ() -> None:
-    ids = {new_task_id() for _ in range(1_000)}
+    chance = random.SystemRandom()
+    ids = {new_task_id(chance) for _ in range(1_000)}
     assert len(ids) == 1_000
     for task_id in ids:
         assert decode_envelope(encode_envelope(Envelope(task_id, "t"))).id == task_id

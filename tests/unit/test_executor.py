@@ -19,13 +19,13 @@ import pytest
 from tests.support.apps import make_delivery
 from tests.support.poll import eventually
 from yadtq import Discard, Retry, TaskContext, Yadtq
-from yadtq.runtime.clock import SystemClock
-from yadtq.settings import Settings, WorkerSettings
-from yadtq.wire.states import TaskStatus as S
-from yadtq.testing import MemoryBroker, MemoryProducer
 from yadtq.delivery.deadletters import DeadLetters
 from yadtq.delivery.delivery import StopReason
 from yadtq.execution.executor import Executor
+from yadtq.runtime.clock import SystemClock
+from yadtq.settings import Settings, WorkerSettings
+from yadtq.testing import MemoryBroker, MemoryProducer
+from yadtq.wire.states import TaskStatus as S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -13,30 +13,30 @@ from tests.support.apps import make_record, make_value
 from tests.support.poll import eventually
 from yadtq import Yadtq
 from yadtq.delivery.allowance import LEAST_SHARE
-from yadtq.errors import BrokerUnavailable
-from yadtq.settings import WorkerSettings
-from yadtq.testing import ManualClock
 from yadtq.delivery.deadletters import DeadLetters
 from yadtq.delivery.fetcher import Fetcher
 from yadtq.delivery.waiting import Intake
+from yadtq.errors import BrokerUnavailable
+from yadtq.settings import WorkerSettings
+from yadtq.testing import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
+    from yadtq.delivery.delivery import Delivery
     from yadtq.runtime.seams import ConsumedRecord, OutRecord, Partition
     from yadtq.testing import MemoryRecord
-    from yadtq.delivery.delivery import Delivery
 
 TOPIC = "yadtq.t.tasks.default"
 P0, P1 = (TOPIC, 0), (TOPIC, 1)
 
 
 class Script:
-    """`ports.TaskConsumer` that hands out what the test puts in, and remembers what it was asked."""
+    """`seams.TaskConsumer` that hands out what the test puts in, and remembers what it was asked."""
 
     def __init__(self) -> None:
         self.batches: deque[dict[Partition, list[MemoryRecord]]] = deque()
-        self.polls: list[tuple[frozenset[Partition], int]] = []
+        self.polls: list[tuple[frozenset[Partition] | None, int]] = []
         self.timeouts: list[float] = []
         self.commits: list[dict[Partition, int]] = []
         self.refuse = False
@@ -58,9 +58,9 @@ class Script:
         self.news.set()
 
     async def poll(
-        self, partitions: Collection[Partition], max_records: int, timeout_s: float
+        self, partitions: Collection[Partition] | None, max_records: int, timeout_s: float
     ) -> Mapping[Partition, Sequence[ConsumedRecord]]:
-        self.polls.append((frozenset(partitions), max_records))
+        self.polls.append((None if partitions is None else frozenset(partitions), max_records))
         self.timeouts.append(timeout_s)
         self.news.clear()
         if not self.batches:
@@ -76,6 +76,9 @@ class Script:
             self.commits.append(dict(offsets))
         return not self.refuse
 
+    async def position(self, partition: Partition) -> int | None:
+        return None
+
     def lag(self, partition: Partition, offset: int) -> int:
         return 100 - offset
 
@@ -83,12 +86,16 @@ class Script:
 
 
 class Sink:
-    """`ports.Producer`."""
+    """`seams.Producer`."""
 
     def __init__(self) -> None:
         self.down = False
         self.calls = 0
         self.appended: list[OutRecord] = []
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
 
     async def append(self, records: Sequence[OutRecord]) -> None:
         self.calls += 1

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.support.apps import make_delivery
-from yadtq.delivery.tracker import PartitionTracker
-from yadtq.testing import ManualClock
 from yadtq.delivery.delivery import Delivery
+from yadtq.delivery.tracker import PartitionTracker
 from yadtq.delivery.waiting import Intake
+from yadtq.testing import ManualClock
 
 
 @pytest.fixture

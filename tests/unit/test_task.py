@@ -14,8 +14,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 from yadtq import TaskContext, Yadtq
-from yadtq.wire.codec import CodecError
 from yadtq.errors import ConfigError, Discard, InvalidArguments
+from yadtq.wire.codec import CodecError
 
 UTC = timezone.utc  # noqa: UP017
 

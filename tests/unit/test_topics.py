@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from yadtq.broker.connecting import connection_options
-from yadtq.wire.names import TopicNames
 from yadtq.errors import ConfigError
 from yadtq.settings import Settings
+from yadtq.wire.names import TopicNames
 
 
 def test_the_names_that_are_promised() -> None:
