@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from tests.support import file_map
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = sorted(path.relative_to(ROOT) for path in (ROOT / "yadtq").rglob("*.py"))
@@ -24,13 +27,26 @@ def test_module(path):
 
 
 def test_every_file_is_in_the_map_of_the_architecture():
-    page = (ROOT / "docs" / "architecture.md").read_text()
-    mapped = set(re.findall(r"^\| `([\w/.]+)` \|", page, re.MULTILINE))
-    wanted = {
-        str(path.relative_to("yadtq")) for path in MODULES if path.name != "__init__.py" or path.parent == Path("yadtq")
-    }
-    wanted |= {str(path.relative_to(ROOT / "yadtq")) for path in (ROOT / "yadtq").rglob("*.lua")}
-    assert mapped == wanted, "the file map of docs/architecture.md has a row for each file of yadtq/, and no other"
+    mapped = file_map.mapped_rows(file_map.PAGE.read_text())
+    assert len(mapped) == len(set(mapped)), "a file has two rows"
+    assert set(mapped) == set(file_map.files()), "write the map again: python -m tests.support.file_map"
+
+
+def test_the_prose_of_the_architecture_names_files_that_are_there():
+    for name in re.findall(r"`(\w+/[\w/]+\.(?:py|lua))`", file_map.PAGE.read_text()):
+        assert (ROOT / "yadtq" / name).exists() or (ROOT / name).exists(), f"{name} has moved"
+
+
+def test_the_layers_are_those_of_the_decision():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["id"] == "layers"]
+    page = (ROOT / "docs" / "decisions" / "0008-layers.md").read_text()
+    shown = re.findall(r"^ *(?:< )?(.+)$", page.partition("```text\n")[2].partition("```")[0], re.MULTILINE)
+
+    def rows(lines: list[str]) -> list[list[str]]:
+        return [sorted(name.strip(" ()") for name in line.split("|")) for line in lines]
+
+    assert rows(shown) == rows(layers)[::-1]
 
 
 def test_only_the_settings_read_our_environment_variables():
