@@ -8,14 +8,13 @@ import random
 import socket
 import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from yadtq.broker.kafka import KafkaBroker
 from yadtq.client.client import Client
 from yadtq.errors import ConfigError
 from yadtq.outside import Outside, Place
 from yadtq.registry import Registry
-from yadtq.retry import RetryPolicy
 from yadtq.runtime.clock import SystemClock
 from yadtq.settings import Settings
 from yadtq.store.redis import RedisStore
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from yadtq.context import TaskContext
+    from yadtq.options import TaskOptions
 
 __all__ = ["Yadtq", "load_app"]
 
@@ -85,46 +85,19 @@ class Yadtq:
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
+    def task(self, /, **options: Unpack[TaskOptions]) -> _Decorator: ...
     def task(
-        self,
-        /,
-        *,
-        name: str | None = None,
-        queue: str = "default",
-        retries: int = 0,
-        retry_base: float = 1.0,
-        retry_cap: float = 300.0,
-        timeout: float | None = None,
-    ) -> _Decorator: ...
-    def task(
-        self,
-        function: Callable[..., Any] | None = None,
-        /,
-        *,
-        name: str | None = None,
-        queue: str = "default",
-        retries: int = 0,
-        retry_base: float = 1.0,
-        retry_cap: float = 300.0,
-        timeout: float | None = None,
+        self, function: Callable[..., Any] | None = None, /, **options: Unpack[TaskOptions]
     ) -> Task[Any, Any] | _Decorator:
         """Make a function a task. Async functions run in the worker's loop, sync ones in a thread.
 
-        name: on the wire; default: the function's. retries: attempts after the first, with exponential back-off from
-        retry_base to retry_cap seconds. timeout: seconds an attempt may take. Raises `ConfigError`.
+        name: on the wire; default: the function's. queue: default: `default`. retries: attempts after the first, with
+        exponential back-off from retry_base to retry_cap seconds. timeout: seconds an attempt may take. Raises
+        `ConfigError`.
         """
-        if retries < 0 or retry_base < 0 or retry_cap < 0:
-            raise ConfigError("retries, retry_base and retry_cap must be 0 or more")
 
         def make(function: Callable[..., Any]) -> Task[Any, Any]:
-            task: Task[Any, Any] = Task(
-                function,
-                submitter=self._connected_client,
-                name=name,
-                queue=queue,
-                retry=RetryPolicy(retries, retry_base, retry_cap),
-                timeout=timeout,
-            )
+            task: Task[Any, Any] = Task(function, submitter=self._connected_client, options=options)
             self.registry.add(task)
             return task
 

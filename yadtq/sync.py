@@ -15,24 +15,22 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextlib
-import dataclasses
-import math
 import os
 import threading
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 
 from yadtq.app import Yadtq
 from yadtq.client.client import Client
 from yadtq.errors import ConfigError
 from yadtq.settings import Settings
-from yadtq.task import BoundTask, CallOptions, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from yadtq.client.client import AnyTask
+    from yadtq.options import CallOptions
     from yadtq.wire.heartbeat import Heartbeat
     from yadtq.wire.states import TaskStatus
 
@@ -80,37 +78,28 @@ class YADTQClient:
         task: AnyTask,
         args: Sequence[Any] = (),
         kwargs: dict[str, Any] | None = None,
-        *,
-        task_id: str | None = None,
-        queue: str | None = None,
-        retries: int | None = None,
-        timeout: float | None = None,
+        **options: Unpack[CallOptions],
     ) -> str:
         """Send one task; returns its id once Kafka has it on all in-sync replicas.
 
         task: a name, or a task of an app. task_id: your own id; to submit the same id again never runs it twice.
         queue, retries, timeout (seconds an attempt may take): None takes the task's own. Raises as `Client.submit`.
         """
-        found, options = _with_options(task, CallOptions(task_id, queue, retries, timeout))
         call = tuple(args)
-        handle = self._connection.call(lambda client: client.submit_task(found, call, dict(kwargs or {}), options))
+        handle = self._connection.call(lambda client: client.submit_task(task, call, dict(kwargs or {}), options))
         return handle.id
 
     def submit_many(
         self,
         task: AnyTask,
         calls: Iterable[Sequence[Any] | dict[str, Any]],
-        *,
-        queue: str | None = None,
-        retries: int | None = None,
-        timeout: float | None = None,
+        **options: Unpack[CallOptions],
     ) -> list[str]:
         """Send one task for each of `calls` (a sequence of positional, or a dict of keyword arguments); ids in order.
 
         Much faster than a call of `submit_task` for each. Raises as `Client.submit_many`.
         """
-        found, options = _with_options(task, CallOptions(None, queue, retries, timeout))
-        handles = self._connection.call(lambda client: client.submit_many(found, list(calls), options))
+        handles = self._connection.call(lambda client: client.submit_many(task, list(calls), options))
         return [handle.id for handle in handles]
 
     def get_status(self, task_id: str) -> TaskStatus:
@@ -141,18 +130,6 @@ class YADTQClient:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-def _with_options(task: AnyTask, wanted: CallOptions) -> tuple[Task[Any, Any] | str, CallOptions]:
-    """The task, and its options with those of this call over them."""
-    if wanted.retries is not None and wanted.retries < 0:
-        raise ConfigError(f"retries must be 0 or more, not {wanted.retries}")
-    if wanted.timeout is not None and not (wanted.timeout > 0 and math.isfinite(wanted.timeout)):
-        raise ConfigError(f"timeout must be a positive number of seconds, not {wanted.timeout}")
-    if not isinstance(task, BoundTask):
-        return task, wanted
-    given = {name: value for name, value in dataclasses.asdict(wanted).items() if value is not None}
-    return task.task, dataclasses.replace(task.options, **given)
 
 
 class _Connection:

@@ -6,6 +6,7 @@ Never imported or run: `test_typing.py` shows it to mypy.
 from __future__ import annotations
 
 from yadtq import TaskContext, Yadtq
+from yadtq.sync import YADTQClient
 
 app = Yadtq("typing")
 
@@ -61,4 +62,13 @@ async def results() -> None:
 def options() -> None:
     addition.options(retries="three")  # E: arg-type
     addition.options(colour=1)  # E: call-arg
+    addition.options(retry_base=1)  # E: call-arg
     app.task(retry=3)  # E: call-overload
+    app.task(retries="three")  # E: call-overload
+    app.task(task_id="a")  # E: call-overload
+
+
+def options_of_the_blocking_client(client: YADTQClient) -> None:
+    client.submit_task("addition", [1], retries="three")  # E: arg-type
+    client.submit_task("addition", [1], colour=1)  # E: call-arg
+    client.submit_many("addition", [[1]], timeout="long")  # E: arg-type

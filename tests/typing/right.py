@@ -29,7 +29,7 @@ def send(ctx: TaskContext, to: str) -> bool:
     return bool(to and ctx.attempt)
 
 
-@app.task(name="post.later", queue="slow")
+@app.task(name="post.later", queue="slow", retry_base=0.5, retry_cap=60, timeout=None)
 async def post(ctx: TaskContext, to: str, copies: int = 1) -> list[str]:
     return [f"{to} {ctx.task_id}"] * copies
 
@@ -57,5 +57,6 @@ async def through_the_client() -> None:
         assert_type(await client.submit(greeting.options(queue="slow"), "you"), TaskHandle[str])
         async for ended in client.as_completed([handle]):
             assert_type(ended, TaskHandle[int])
+        await client.submit_many(addition, [(1, 2)], {"retries": 3, "timeout": None})
         by_name = await client.submit("addition", 100, 25)
         print(await by_name.result() + 1)

@@ -9,32 +9,13 @@ import time
 import pytest
 
 from yadtq import ConfigError, StoreUnavailable, Yadtq
-from yadtq.sync import YADTQClient, _with_options
-from yadtq.task import CallOptions
+from yadtq.sync import YADTQClient
 
 REFUSING = {"kafka": "127.0.0.1:1", "redis": "redis://127.0.0.1:1/0"}
 
 
 def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("yadtq-")]
-
-
-def test_options_of_a_call_go_over_those_of_the_task():
-    app = Yadtq("shop")
-
-    @app.task(timeout=3)
-    async def sell() -> None: ...
-
-    assert _with_options("sell", CallOptions(retries=2)) == ("sell", CallOptions(retries=2))
-    assert _with_options(sell, CallOptions(queue="slow")) == (sell, CallOptions(queue="slow"))
-    bound = sell.options(retries=5, timeout=7)
-    assert _with_options(bound, CallOptions(timeout=1)) == (sell, CallOptions(retries=5, timeout=1))
-
-
-@pytest.mark.parametrize("wrong", [{"retries": -1}, {"timeout": 0}, {"timeout": -1.0}, {"timeout": float("nan")}])
-def test_wrong_options_are_refused(wrong):
-    with pytest.raises(ConfigError, match=next(iter(wrong))):
-        _with_options("sell", CallOptions(**wrong))
 
 
 @pytest.mark.parametrize(

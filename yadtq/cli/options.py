@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from yadtq.app import Yadtq, load_app
 from yadtq.errors import ConfigError
+from yadtq.options import RULES, CallOptions
 
-__all__ = ["AppOption", "KafkaOption", "RedisOption", "find_app", "parse_argument", "parse_call"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["AppOption", "KafkaOption", "RedisOption", "find_app", "parse_argument", "parse_call", "with_call_options"]
 
 AppOption = Annotated[str, typer.Option("--app", metavar="APP", help="module:app, or the plain name of an app.")]
 KafkaOption = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Default: YADTQ_KAFKA or localhost:9092.")]
@@ -22,6 +27,27 @@ def find_app(app: str, kafka: str | None, redis: str | None) -> Yadtq:
     found = load_app(app) if ":" in app else Yadtq(app)
     found.configure(kafka=kafka, redis=redis)
     return found
+
+
+def with_call_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with a flag for each option of a call that has one; it gets them as keyword arguments."""
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    flags = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[rule.kind | None, typer.Option(rule.flag, help=_sentence(rule.line))],
+        )
+        for name in CallOptions.__annotations__
+        if (rule := RULES[name]).flag is not None
+    ]
+    command.__signature__ = inspect.Signature([*own, *flags])  # type: ignore[attr-defined]  # as typer reads it
+    return command
+
+
+def _sentence(line: str) -> str:
+    return f"{line[0].upper()}{line[1:]}."
 
 
 def parse_argument(text: str) -> Any:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic_core import to_jsonable_python
 
-from yadtq.cli.options import AppOption, KafkaOption, RedisOption, find_app, parse_call
-from yadtq.task import CallOptions
+from yadtq.cli.options import AppOption, KafkaOption, RedisOption, find_app, parse_call, with_call_options
+from yadtq.options import CallOptions, checked
 
 if TYPE_CHECKING:
     from yadtq.handle import TaskHandle
@@ -20,6 +20,7 @@ __all__ = ["result", "status", "submit"]
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Of the task, as `submit` told it.")]
 
 
+@with_call_options
 def submit(
     name: Annotated[str, typer.Argument(help="Of the task: addition.")],
     words: Annotated[
@@ -28,17 +29,14 @@ def submit(
     keyword: Annotated[list[str] | None, typer.Option("--keyword", "-k", metavar="NAME=VALUE")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the result, and print that.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print an object, for programs.")] = False,
-    task_id: Annotated[str | None, typer.Option("--id", help="Your own id: never runs twice.")] = None,
-    queue: Annotated[str | None, typer.Option(help="Default: the task's own.")] = None,
-    retries: Annotated[int | None, typer.Option(min=0, help="Attempts after the first.")] = None,
-    timeout: Annotated[float | None, typer.Option(min=0.001, help="Seconds an attempt may take.")] = None,
     app: AppOption = "default",
     kafka: KafkaOption = None,
     redis: RedisOption = None,
+    **options: Any,
 ) -> None:
     """Submit a task; prints its id, or with --wait its result as JSON."""
     args, kwargs = parse_call(words or [], keyword or [])
-    options = CallOptions(task_id, queue, retries, timeout)
+    checked(options, CallOptions.__annotations__)  # before anything connects
 
     async def work() -> dict[str, Any]:
         async with find_app(app, kafka, redis).client() as client:

@@ -15,14 +15,16 @@ from yadtq.client.submitter import NOT_CONNECTED, Submitter
 from yadtq.client.waiters import Waiters
 from yadtq.errors import ConfigError, StoreUnavailable, TaskCancelled, TaskFailed, TaskNotFound
 from yadtq.handle import TaskHandle
+from yadtq.options import CallOptions
+from yadtq.options import checked as checked_options
 from yadtq.runtime.microbatch import MicroBatch
 from yadtq.runtime.restarting import Restarting
-from yadtq.task import BoundTask, CallOptions, Task
+from yadtq.task import BoundTask, Task
 from yadtq.wire.codec import CodecError, decode
 from yadtq.wire.states import TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from yadtq.errors import ServiceFailed
     from yadtq.outside import Outside
@@ -37,7 +39,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 AnyTask = Task[Any, Any] | BoundTask[Any, Any] | str
 
-_NO_OPTIONS = CallOptions()
+_NO_OPTIONS: Mapping[str, Any] = {}
 
 _OTHER_LOOP = "this client belongs to another event loop: make one with app.client() in each loop"
 #: What Redis doesn't know yet has so long to get there when the client is closed.
@@ -140,16 +142,17 @@ class Client:
         `PayloadTooLarge`, `SubmitOverloaded`, `StoreUnavailable` (nothing was sent), or `SubmitUncertain` (it may
         have been; submit the same id again).
         """
-        found, options = self._resolve(task)
-        self._check_open()
-        return self._handle(await self._submitter.submit(found, args, kwargs, options), found)
+        return await self.submit_task(task, args, kwargs, _NO_OPTIONS)
 
     async def submit_task(
-        self, task: Task[Any, R] | str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
-    ) -> TaskHandle[R]:
-        """`task.SubmitsTasks`: what `task.submit` and `task.options(...).submit` call. A name gets its options here."""
-        found, _ = self._resolve(task)
+        self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]
+    ) -> TaskHandle[Any]:
+        """`task.SubmitsTasks`: what `task.submit` and `task.options(...).submit` call. A name gets its options here.
+
+        options: of `CallOptions`; they go over those that `task` was bound to. Raises as `submit`.
+        """
         self._check_open()
+        found, options = self._resolve(task, options)
         return self._handle(await self._submitter.submit(found, args, kwargs, options), found)
 
     async def submit_many(
@@ -157,17 +160,16 @@ class Client:
     ) -> list[TaskHandle[Any]]:
         """Send one task for each of `calls` (a sequence of positional, or a dict of keyword arguments), in order.
 
-        options: for a task given by name; others bring theirs with `task.options(...)`.
+        options: of all of them; they go over those that `task` was bound to by `task.options(...)`.
 
         All arguments are validated before anything is sent. Raises as `submit` does; `SubmitUncertain` names all ids
         in doubt.
         """
-        found, own = self._resolve(task)
-        options = options or own
-        if options.task_id is not None:
-            raise ConfigError("submit_many gives every task an id of its own: leave task_id out")
         self._check_open()
-        return [self._handle(task_id, found) for task_id in await self._submitter.submit_many(found, calls, options)]
+        found, checked = self._resolve(task, options or _NO_OPTIONS)
+        if "task_id" in checked:
+            raise ConfigError("submit_many gives every task an id of its own: leave task_id out")
+        return [self._handle(task_id, found) for task_id in await self._submitter.submit_many(found, calls, checked)]
 
     def _check_open(self) -> None:
         if self._state is not _State.OPEN:
@@ -175,13 +177,16 @@ class Client:
         if asyncio.get_running_loop() is not self._loop:
             raise ConfigError(_OTHER_LOOP)
 
-    def _resolve(self, task: AnyTask) -> tuple[Task[Any, Any] | str, CallOptions]:
-        if isinstance(task, BoundTask):
-            return task.task, task.options
+    def _resolve(self, task: AnyTask, options: Mapping[str, Any]) -> tuple[Task[Any, Any] | str, Mapping[str, Any]]:
+        """What is submitted, and its options, checked."""
+        if options:
+            options = checked_options(options, CallOptions.__annotations__)
         if isinstance(task, Task):
-            return task, _NO_OPTIONS
+            return task, options
+        if isinstance(task, BoundTask):
+            return task.task, {**task.options, **options}
         # A client without any task of its own (a script, another team's service) submits by name, unvalidated here.
-        return (self._registry.get(task) if len(self._registry) else task), _NO_OPTIONS
+        return (self._registry.get(task) if len(self._registry) else task), options
 
     # Asking
 

@@ -19,16 +19,17 @@ from yadtq.errors import (
     SubmitOverloaded,
     SubmitUncertain,
 )
+from yadtq.options import wire_fields
 from yadtq.runtime.admission import Admission
 from yadtq.runtime.microbatch import MicroBatch
 from yadtq.runtime.seams import OutRecord
-from yadtq.task import CallOptions, Task
+from yadtq.task import Task
 from yadtq.wire.codec import CodecError, refuse_unreadable
 from yadtq.wire.envelope import Envelope, encode_envelope
-from yadtq.wire.ids import checked_id, checked_name, new_task_id
+from yadtq.wire.ids import checked_name, new_task_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from yadtq.client.registrar import Registrar
     from yadtq.outside import Outside
@@ -84,7 +85,7 @@ class Submitter:
         await self._producer.stop()
 
     async def submit(
-        self, task: TaskOrName, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+        self, task: TaskOrName, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]
     ) -> str:
         """The id of the task. See `Client.submit`."""
         submission = self._encode(task, args, kwargs, options)
@@ -103,7 +104,7 @@ class Submitter:
         return submission[0]
 
     async def submit_many(
-        self, task: TaskOrName, calls: Iterable[Sequence[Any] | dict[str, Any]], options: CallOptions
+        self, task: TaskOrName, calls: Iterable[Sequence[Any] | dict[str, Any]], options: Mapping[str, Any]
     ) -> list[str]:
         """The ids of the tasks, in order. See `Client.submit_many`."""
         submissions = [
@@ -148,7 +149,7 @@ class Submitter:
         return [task_id for task_id, _, _ in submissions]
 
     def _encode(
-        self, task: TaskOrName, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+        self, task: TaskOrName, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]
     ) -> _Submission:
         if not self._open:
             raise ConfigError(NOT_CONNECTED)
@@ -158,13 +159,12 @@ class Submitter:
             wire_args, kwargs = task.to_wire(args, kwargs)
         else:
             name, wire_args = checked_name(task), list(args)
-        task_id = new_task_id(self._outside.chance) if options.task_id is None else checked_id(options.task_id)
+        task_id = options.get("task_id") or new_task_id(self._outside.chance)
+        envelope = Envelope(id=task_id, task=name, args=wire_args, kwargs=kwargs, at=self._outside.clock.time())
+        for field, given in wire_fields(options).items() if options else ():
+            setattr(envelope, field, given)
         try:
-            value = encode_envelope(
-                Envelope(
-                    task_id, name, wire_args, kwargs, 1, self._outside.clock.time(), options.retries, options.timeout
-                )
-            )
+            value = encode_envelope(envelope)
             refuse_unreadable(value)
         except CodecError as error:
             raise InvalidArguments(name, f"no JSON form: {error}") from None
@@ -179,8 +179,9 @@ class Submitter:
         return topic
 
     @staticmethod
-    def _queue(task: TaskOrName, options: CallOptions) -> str:
-        return options.queue or (task.queue if isinstance(task, Task) else "default")
+    def _queue(task: TaskOrName, options: Mapping[str, Any]) -> str:
+        queue: str | None = options.get("queue")
+        return queue or (task.queue if isinstance(task, Task) else "default")
 
     async def _provision(self, queues: set[str]) -> None:
         if queues <= self._provisioned:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import StringConstraints, TypeAdapter, ValidationError
 
 from yadtq.errors import ConfigError
+from yadtq.shown import shown_value
 
 if TYPE_CHECKING:
     import random
@@ -43,5 +44,4 @@ def _checked(rule: TypeAdapter[str], value: str, words: str) -> str:
     try:
         return rule.validate_python(value)
     except ValidationError:
-        text = repr(value)
-        raise ConfigError(f"{words}, not {text if len(text) <= 60 else f'{text[:57]}...'}") from None
+        raise ConfigError(f"{words}, not {shown_value(value)}") from None

@@ -6,11 +6,16 @@ import re
 from dataclasses import dataclass
 
 from yadtq.errors import ConfigError
+from yadtq.shown import shown_value
 
-__all__ = ["TopicNames"]
+__all__ = ["TopicNames", "checked_queue"]
 
 #: What Kafka allows in a topic name.
 _LEGAL = re.compile(r"[A-Za-z0-9._-]{1,200}")
+
+
+def _is_legal(name: object) -> bool:
+    return isinstance(name, str) and _LEGAL.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +25,10 @@ class TopicNames:
     app: str
 
     def __post_init__(self) -> None:
-        if not _LEGAL.fullmatch(self.app):
-            raise ConfigError(f"app name {self.app!r}: use letters, digits, '.', '_' and '-' only, 200 at most")
+        if not _is_legal(self.app):
+            raise ConfigError(
+                f"app name {shown_value(self.app)}: use letters, digits, '.', '_' and '-' only, 200 at most"
+            )
 
     @property
     def group(self) -> str:
@@ -36,6 +43,11 @@ class TopicNames:
         return f"yadtq.{self.app}.dead"
 
     def tasks(self, queue: str) -> str:
-        if not _LEGAL.fullmatch(queue):
-            raise ConfigError(f"queue name {queue!r}: use letters, digits, '.', '_' and '-' only, 200 at most")
-        return f"yadtq.{self.app}.tasks.{queue}"
+        return f"yadtq.{self.app}.tasks.{checked_queue(queue)}"
+
+
+def checked_queue(queue: str) -> str:
+    """Raises `ConfigError`."""
+    if not _is_legal(queue):
+        raise ConfigError(f"queue name {shown_value(queue)}: use letters, digits, '.', '_' and '-' only, 200 at most")
+    return queue
