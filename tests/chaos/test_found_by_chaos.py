@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
+import random
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.outside import memory_outside
 from tests.support.poll import eventually
 from yadtq.broker import consumer as consumers
 from yadtq.broker import producer as producers
@@ -18,14 +19,13 @@ from yadtq.errors import BrokerUnavailable, ResultLost
 from yadtq.runtime.clock import SystemClock
 from yadtq.runtime.seams import OutRecord
 from yadtq.settings import Settings
-from yadtq.store.keys import Keys
-from yadtq.store.tasks.verbs import Snapshot
-from yadtq.testing.clock import ManualClock
+from yadtq.store.tasks.verbs import Claim, Finish
+from yadtq.testing import ManualClock, MemoryStore
 from yadtq.wire.names import TopicNames
 from yadtq.wire.states import TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Sequence
+    from collections.abc import AsyncIterator, Collection
 
     from yadtq.runtime.seams import Partition
 
@@ -95,31 +95,15 @@ async def test_a_commit_that_is_late_is_nobodys_lost_error(
         await consumer.stop()
 
 
-class _Redis:
-    """A store that knows what `states` says, for `Waiters`; its incarnation is `life`."""
-
-    redis = SimpleNamespace()
-    keys = Keys("found")
-
-    def __init__(self) -> None:
-        self.life = "one"
-        self.states: dict[str, Snapshot] = {}
-
-    async def incarnation(self) -> str:
-        return self.life
-
-    async def wait(self, _channel: str, task_ids: Sequence[str]) -> list[Snapshot | None]:
-        return [self.states.get(task_id) for task_id in task_ids]
-
-
 async def test_a_task_submitted_in_an_outage_long_after_a_loss_of_data_is_not_called_lost() -> None:
     """Its QUEUED record comes late, and until then Redis knows nothing of it: once, that was taken for the old loss."""
-    redis, clock, settings = _Redis(), ManualClock(), Settings.load()
-    waiters = Waiters(redis, settings, clock)  # type: ignore[arg-type]
+    clock, settings = ManualClock(), Settings.load()
+    store = MemoryStore(clock, random.Random(1), settings)
+    waiters = Waiters(memory_outside(clock=clock, store=store), settings)
     old = asyncio.create_task(waiters.final("old"))
     await eventually(lambda: len(waiters) == 1)
     await waiters._recheck()
-    redis.life = "two"
+    store.flush()
     for _ in range(3):
         await waiters._recheck()
         clock.advance(30)
@@ -128,6 +112,7 @@ async def test_a_task_submitted_in_an_outage_long_after_a_loss_of_data_is_not_ca
     new = asyncio.create_task(waiters.final("new"))
     await eventually(lambda: len(waiters) == 1)
     await waiters._recheck()
-    redis.states["new"] = Snapshot(TaskStatus.SUCCESS, 1, b"5")
+    await store.tasks.claim("w", [Claim("new", "n")], 0)
+    assert await store.tasks.finish([Finish("new", "n", 1, TaskStatus.SUCCESS, b"5")]) == [True]
     await waiters._recheck()
     assert (await new).payload == b"5"

@@ -101,7 +101,7 @@ class RedisHarness:
     name = "redis"
 
     def __init__(self, url: str, app: str, **given: object) -> None:
-        self.redis_store = RedisStore(settings(redis=url, **given), app, random.Random(0))
+        self.redis_store = RedisStore(settings(redis=url, **given), app, random.Random(app))
         self.store: Store = self.redis_store
         self.redis = self.redis_store.redis
         self.keys = Keys(app)

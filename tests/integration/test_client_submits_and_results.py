@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
+from redis.asyncio import Redis
 
 from tests.support.apps import all_committed, make_app, running
 from tests.support.poll import eventually
@@ -234,7 +235,8 @@ class TestRefusedBeforeAnythingIsSent:
                 with pytest.raises(ConfigError, match="task_id"):
                     await work.options(task_id=bad).submit("a")
             assert await all_committed(stack, app_name), "the topic is empty"
-            assert await client._store.redis.keys(f"yadtq:{{{app_name}}}:t:*") == []
+            async with Redis.from_url(stack.redis) as redis:
+                assert await redis.keys(f"yadtq:{{{app_name}}}:t:*") == []
             handle = await work.submit("fits")
             assert await handle.status() is S.QUEUED, "and the client is none the worse for it"
 

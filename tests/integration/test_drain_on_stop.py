@@ -136,7 +136,7 @@ async def test_a_claim_on_its_way_is_waited_for(stack: Servers, app_name: str) -
 
     async with app.client():
         async with running(app) as worker:
-            claim = worker.store.claim
+            claim = worker.store.tasks.claim
 
             async def slow_claim(*args: Any) -> Any:
                 replies = await claim(*args)
@@ -144,7 +144,7 @@ async def test_a_claim_on_its_way_is_waited_for(stack: Servers, app_name: str) -
                 await answer.wait()
                 return replies
 
-            worker.store.claim = slow_claim  # type: ignore[method-assign]
+            worker.store.tasks.claim = slow_claim  # type: ignore[method-assign, assignment]
             handle = await work.submit()
             await granted.wait()
             worker.drain()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -143,11 +144,11 @@ async def test_a_death_is_announced(harness: RedisHarness) -> None:
 
 
 async def test_a_lease_ends_on_the_servers_own_clock(stack: Servers, app_name: str) -> None:
-    quick = RedisStore(settings(redis=stack.redis).model_copy(update={"lease_s": 0.05}), app_name)
-    await quick.claim("w", [Claim("t", "a")], 0)
+    quick = RedisStore(settings(redis=stack.redis).model_copy(update={"lease_s": 0.05}), app_name, random.Random(0))
+    await quick.tasks.claim("w", [Claim("t", "a")], 0)
     verdicts = set()
     async with asyncio.timeout(5):
-        while (reply := (await quick.claim("w", [Claim("t", "b")], 0))[0]).verdict == WAIT:
+        while (reply := (await quick.tasks.claim("w", [Claim("t", "b")], 0))[0]).verdict == WAIT:
             verdicts.add(0 < reply.wait_ms <= 50)
     assert reply.verdict == 2
     assert verdicts == {True}
@@ -156,7 +157,7 @@ async def test_a_lease_ends_on_the_servers_own_clock(stack: Servers, app_name: s
 
 
 async def test_two_processes_agree_on_the_incarnation(harness: RedisHarness, stack: Servers, app_name: str) -> None:
-    stores = [RedisStore(settings(redis=stack.redis), app_name) for _ in range(5)]
+    stores = [RedisStore(settings(redis=stack.redis), app_name, random.Random(seed)) for seed in range(5)]
     assert len(set(await asyncio.gather(*(store.incarnation() for store in stores)))) == 1
     for store in stores:
         await store.aclose()
@@ -165,7 +166,7 @@ async def test_two_processes_agree_on_the_incarnation(harness: RedisHarness, sta
 async def test_a_full_server_is_an_outage_and_no_failure(redis_server: Callable[..., RedisServer]) -> None:
     server = redis_server()
     await server.start(aof=False)
-    store = RedisStore(settings(redis=server.url), "full")
+    store = RedisStore(settings(redis=server.url), "full", random.Random(0))
     await store.tasks.claim("w", [Claim("t", "n")], 0)
     await store.redis.config_set("maxmemory", "1")
     with pytest.raises(StoreUnavailable):
@@ -182,7 +183,7 @@ async def test_a_full_server_is_an_outage_and_no_failure(redis_server: Callable[
 async def test_a_replica_is_an_outage_and_no_failure(redis_server: Callable[..., RedisServer]) -> None:
     server = redis_server()
     await server.start(aof=False)
-    store = RedisStore(settings(redis=server.url), "replica")
+    store = RedisStore(settings(redis=server.url), "replica", random.Random(0))
     await store.tasks.claim("w", [Claim("t", "n")], 0)
     await store.redis.replicaof("127.0.0.1", "1")
     with pytest.raises(StoreUnavailable):
@@ -196,7 +197,7 @@ async def test_a_server_that_is_not_there_is_a_typed_error_in_one_line(
     redis_server: Callable[..., RedisServer],
 ) -> None:
     server = redis_server()  # never started: its port is reserved and closed
-    store = RedisStore(settings(redis=server.url), "away")
+    store = RedisStore(settings(redis=server.url), "away", random.Random(0))
     for call in (store.start(), store.tasks.register(["t"]), store.incarnation(), store.tasks.snapshots(["t"])):
         with pytest.raises(StoreUnavailable) as caught:
             await call
@@ -207,7 +208,7 @@ async def test_a_server_that_is_not_there_is_a_typed_error_in_one_line(
 async def test_a_frozen_server_is_a_typed_error_within_the_deadline(redis_server: Callable[..., RedisServer]) -> None:
     server = redis_server()
     await server.start(aof=False)
-    store = RedisStore(settings(redis=server.url, redis_timeout_s=0.3), "frozen")
+    store = RedisStore(settings(redis=server.url, redis_timeout_s=0.3), "frozen", random.Random(0))
     await store.tasks.register(["t"])
     await server.freeze()
     began = asyncio.get_running_loop().time()
@@ -222,7 +223,7 @@ async def test_a_frozen_server_is_a_typed_error_within_the_deadline(redis_server
 async def test_a_restart_that_keeps_data_changes_nothing(redis_server: Callable[..., RedisServer]) -> None:
     server = redis_server()
     await server.start(aof=True)
-    store = RedisStore(settings(redis=server.url), "restart")
+    store = RedisStore(settings(redis=server.url), "restart", random.Random(0))
     before = await store.incarnation()
     await store.tasks.claim("w", [Claim("t", "n")], 0)
     await server.restart()
@@ -236,7 +237,7 @@ async def test_a_policy_that_evicts_is_warned_of(
 ) -> None:
     server = redis_server(options=("--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru"))
     await server.start(aof=False)
-    store = RedisStore(settings(redis=server.url), "evicts")
+    store = RedisStore(settings(redis=server.url), "evicts", random.Random(0))
     await store.start()
     assert "allkeys-lru" in caplog.text
     caplog.clear()
@@ -248,11 +249,11 @@ async def test_a_policy_that_evicts_is_warned_of(
 
 def test_a_malformed_url_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="redis"):
-        RedisStore(settings(redis="redis://host:port/0"), "a")
+        RedisStore(settings(redis="redis://host:port/0"), "a", random.Random(0))
 
 
 async def test_a_client_of_ones_own_may_be_given(stack: Servers, app_name: str) -> None:
     redis = Redis.from_url(stack.redis, protocol=2)
-    store = RedisStore(settings(redis="redis://nowhere:1/0"), app_name, redis=redis)
+    store = RedisStore(settings(redis="redis://nowhere:1/0"), app_name, random.Random(0), redis=redis)
     assert await store.tasks.snapshots(["t"]) == [None]
     await store.aclose()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -66,7 +67,7 @@ async def test_the_tasks_of_a_killed_worker_run_again_within_lease_and_session(
 async def test_a_death_certificate_makes_it_immediate(
     stack: Servers, app_name: str, app: Yadtq, ledger: LedgerReader
 ) -> None:
-    store = RedisStore(app.settings, app_name)
+    store = RedisStore(app.settings, app_name, random.Random(0))
     long_lease = {"lease_s": 60.0}
     async with app.client() as client:
         async with worker_process(stack.kafka, stack.redis, app_name, ledger.path, **long_lease) as victim:
