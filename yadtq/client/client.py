@@ -254,11 +254,11 @@ class Client:
 
     async def workers(self) -> list[Heartbeat]:
         """The latest heartbeat of every live worker, from the heartbeat topic. Raises `BrokerUnavailable`."""
-        return await live_workers(self._outside.broker, self._settings, self._outside.names.heartbeats)
+        return await live_workers(self._outside, self._settings)
 
     def watch_workers(self) -> AsyncIterator[list[Heartbeat]]:
         """`async for workers in client.watch_workers()`: the live workers, anew after every heartbeat interval."""
-        return watch_workers(self._outside.broker, self._settings, self._outside.names.heartbeats)
+        return watch_workers(self._outside, self._settings)
 
 
 def _failure(task_id: str, snapshot: Snapshot) -> TaskFailed | TaskCancelled:

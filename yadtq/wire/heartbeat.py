@@ -1,16 +1,33 @@
-"""The record on the heartbeat topic: what a worker says of itself. The same text as docs/wire-format.md, in code."""
+"""The record on the heartbeat topic: what a worker says of itself. The same text as docs/wire-format.md, in code.
+
+A heartbeat of a supervised worker is sealed: a header carries a digest of its value, made with a secret that only this
+worker and its supervisor know. So whoever can write to the topic can't keep a frozen worker alive.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+import hmac
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
 from yadtq.errors import EnvelopeError
 from yadtq.wire.envelope import first_problem
 
-__all__ = ["Heartbeat", "RunningTask"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["LARGEST_BYTES", "Heartbeat", "RunningTask", "is_sealed_with", "seal"]
+
+#: A larger record is no heartbeat.
+LARGEST_BYTES = 256 * 1024
+_SEAL = "seal"
+
+# Bounded, since anybody may have written them: what is shown must not overflow where it is formatted.
+_Name = Annotated[str, Field(max_length=1_000)]
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+_Seconds = Annotated[float, Field(ge=0, lt=1e11, allow_inf_nan=False)]
 
 
 class RunningTask(BaseModel):
@@ -18,10 +35,10 @@ class RunningTask(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    id: str
-    task: str
-    attempt: int
-    age_s: float
+    id: _Name
+    task: _Name
+    attempt: _Count
+    age_s: _Seconds
 
 
 class Heartbeat(BaseModel):
@@ -30,24 +47,26 @@ class Heartbeat(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     v: Literal[1] = 1
-    worker: str
-    slot: str | None = None
-    host: str
-    pid: int
+    worker: _Name
+    slot: _Name | None = None
+    #: Of the supervisor that started it; sorts by the time of its start.
+    supervisor: _Name | None = None
+    host: _Name
+    pid: _Count
     phase: Literal["starting", "running", "draining", "stopped", "dead"]
-    seq: int
-    at: float
-    queues: tuple[str, ...] = ()
-    concurrency: int = 0
-    loop_lag_s: float = 0.0
-    rss_bytes: int = 0
+    seq: _Count
+    at: _Seconds
+    queues: tuple[_Name, ...] = ()
+    concurrency: _Count = 0
+    loop_lag_s: _Seconds = 0.0
+    rss_bytes: _Count = 0
     running: tuple[RunningTask, ...] = ()
-    partitions: dict[str, int] = {}
-    parked: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    retried: int = 0
-    fenced: int = 0
+    partitions: dict[_Name, _Count] = {}
+    parked: _Count = 0
+    succeeded: _Count = 0
+    failed: _Count = 0
+    retried: _Count = 0
+    fenced: _Count = 0
 
     def encode(self) -> bytes:
         """The record's value."""
@@ -56,7 +75,24 @@ class Heartbeat(BaseModel):
     @classmethod
     def decode(cls, value: bytes | None) -> Heartbeat:
         """Raises `EnvelopeError`."""
+        if len(value or b"") > LARGEST_BYTES:
+            raise EnvelopeError(f"not a heartbeat: larger than {LARGEST_BYTES} bytes")
         try:
             return cls.model_validate_json(value or b"")
         except ValidationError as error:
             raise EnvelopeError(f"not a heartbeat: {first_problem(error)}") from None
+
+
+def seal(value: bytes, secret: str) -> tuple[tuple[str, bytes], ...]:
+    """The headers of a heartbeat with this value. secret: of the worker; `""` leaves it unsealed."""
+    return ((_SEAL, _digest(value, secret)),) if secret else ()
+
+
+def is_sealed_with(secret: str, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> bool:
+    """Whether the worker with this secret has written it. Exactly one seal counts."""
+    seals = [text for name, text in headers if name == _SEAL]
+    return bool(secret) and len(seals) == 1 and hmac.compare_digest(seals[0] or b"", _digest(value or b"", secret))
+
+
+def _digest(value: bytes, secret: str) -> bytes:
+    return hmac.digest(secret.encode(), value, "sha256").hex().encode()
