@@ -66,6 +66,22 @@ def test_an_event_is_a_line_that_programs_can_read(caplog: pytest.LogCaptureFixt
     assert caplog.messages == ['event=died slot=host.slot-0 pid=7 after_s=0.250 cause="signal \\"9\\""']
 
 
+@given(st.text(alphabet=st.characters() | st.sampled_from('\n\x1b"\\= \u2028\u202e\x9b'), max_size=40))
+def test_no_value_of_an_event_can_forge_anything(value: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        lines: list[str] = []
+        patch.setattr("yadtq.supervisor.events.log.log", lambda _level, form, line: lines.append(form % line))
+        tell("died", cause=value, pid=7)
+    (line,) = lines
+    assert line.isprintable()
+    head, tail = "event=died cause=", " pid=7"
+    assert line.startswith(head)
+    assert line.endswith(tail)
+    word = line[len(head) : -len(tail)]
+    assert (json.loads(word) if word.startswith('"') else word) == value
+    assert word.startswith('"') or not set(word) & set(' "=')
+
+
 class FakeProcess:
     def __init__(self, worker: str) -> None:
         self.worker, self.pid = worker, 1
