@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.client_bench import ClientBench as Bench
 from tests.support.poll import eventually
+from yadtq import TaskHandle
 from yadtq.errors import (
     ConfigError,
     InvalidArguments,
@@ -85,7 +86,7 @@ class TestSubmitting:
 class TestRefused:
     async def test_nothing_is_sent(self, bench: Bench, client: Client) -> None:
         with pytest.raises(InvalidArguments):
-            await client.submit(bench.work, "many")
+            await client.submit("work", "many")
         with pytest.raises(PayloadTooLarge) as large:
             await client.submit(bench.work, 1, "x" * 1_000)
         assert large.value.limit == 1_000 < large.value.size
@@ -260,4 +261,5 @@ class TestAsking:
             await anext(completed)
 
     async def test_none_at_all(self, client: Client) -> None:
-        assert [handle async for handle in client.as_completed([])] == []
+        none: list[TaskHandle[int]] = []
+        assert [handle async for handle in client.as_completed(none)] == []

@@ -68,7 +68,8 @@ class TestRestarting:
         await exercise_service(lambda: restarting(Loop(), []))
 
     async def test_a_failure_is_told_at_once_and_the_service_runs_again(self) -> None:
-        loop, failures = Loop(), []
+        loop = Loop()
+        failures: list[ServiceFailed] = []
         service = restarting(loop, failures)
         async with anyio.create_task_group() as group:
             await group.start(service.run)
@@ -82,12 +83,13 @@ class TestRestarting:
             service.stop()
 
     async def test_one_that_ends_by_itself_has_failed_too(self) -> None:
-        loop, failures = Loop(), []
+        loop = Loop()
+        failures: list[ServiceFailed] = []
         service = restarting(loop, failures)
         async with anyio.create_task_group() as group:
             await group.start(service.run)
             loop.fail(None)
-            await eventually(lambda: failures)
+            await eventually(lambda: len(failures) == 1)
             assert "by itself" in str(failures[0])
             service.stop()
 
@@ -233,7 +235,7 @@ class TestClient:
 
         monkeypatch.setattr(bench.store, "start", slow)
         context = bench.client()
-        starting = asyncio.create_task(context.__aenter__())  # type: ignore[arg-type]
+        starting = asyncio.create_task(context.__aenter__())
         await asyncio.sleep(0)
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):

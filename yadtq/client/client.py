@@ -26,6 +26,7 @@ from yadtq.wire.states import TaskStatus
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
+    from yadtq.client.routes import Route
     from yadtq.errors import ServiceFailed
     from yadtq.outside import Outside
     from yadtq.registry import Registry
@@ -57,9 +58,18 @@ class Client:
     """One connection set to Kafka and one to Redis. `async with app.client() as client: ...`"""
 
     def __init__(
-        self, outside: Outside, settings: Settings, registry: Registry, *, num_partitions: int | None = None
+        self,
+        outside: Outside,
+        settings: Settings,
+        registry: Registry,
+        *,
+        num_partitions: int | None = None,
+        routes: Sequence[Route] = (),
     ) -> None:
-        """num_partitions: least number of partitions of the task topics; existing ones are grown, never shrunk."""
+        """num_partitions: least number of partitions of the task topics; existing ones are grown, never shrunk.
+
+        routes: what every submit passes through, in this order; see `client/routes.py`.
+        """
         self._outside = outside
         self._store = outside.store
         self._settings = settings
@@ -68,7 +78,7 @@ class Client:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiters = Waiters(outside, settings)
         self._registrar = Registrar(outside.store.tasks, settings.redis_timeout_s)
-        self._submitter = Submitter(outside, settings, self._registrar, num_partitions=num_partitions)
+        self._submitter = Submitter(outside, settings, self._registrar, num_partitions=num_partitions, routes=routes)
         self._statuses = MicroBatch(self._store.tasks.snapshots, at_once=2, timeout_s=settings.redis_timeout_s)
         self._background = Background(
             [

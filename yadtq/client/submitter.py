@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
+from yadtq.client.routes import Existing, routed, routed_each
 from yadtq.errors import (
     BrokerUnavailable,
     ConfigError,
     InvalidArguments,
     PayloadTooLarge,
+    ServiceFailed,
     StoreUnavailable,
     SubmitOverloaded,
     SubmitUncertain,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from yadtq.client.registrar import Registrar
+    from yadtq.client.routes import Route, Submission, TaskOrName
     from yadtq.outside import Outside
     from yadtq.settings import Settings
 
@@ -41,25 +44,40 @@ log = logging.getLogger("yadtq.client")
 
 NOT_CONNECTED = "the client is not connected: use it inside `async with app.client() as client`"
 
-#: A client without any task of its own (a script, another team's service) submits by name, unvalidated here.
-TaskOrName: TypeAlias = Task[Any, Any] | str
-#: Task id, topic, value. A plain tuple of atoms, which the garbage collector stops looking at.
-_Submission: TypeAlias = tuple[str, str, bytes]
+
+class _Doubt:
+    """Ids that are not acknowledged, and the last reason."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.reason = ""
+
+    def note(self, ids: Sequence[str], error: Exception) -> None:
+        self.ids += ids
+        self.reason = str(error)
 
 
 class Submitter:
     """One per client.
 
-    registrar: a service that the client runs. num_partitions: least number of partitions of the task topics.
+    registrar: a service that the client runs. num_partitions: least number of partitions of the task topics. routes: see
+    `client/routes.py`.
     """
 
     def __init__(
-        self, outside: Outside, settings: Settings, registrar: Registrar, *, num_partitions: int | None = None
+        self,
+        outside: Outside,
+        settings: Settings,
+        registrar: Registrar,
+        *,
+        num_partitions: int | None = None,
+        routes: Sequence[Route] = (),
     ) -> None:
         self._outside = outside
         self._settings = settings
         self._registrar = registrar
         self._num_partitions = num_partitions
+        self._routes = tuple(routes)
         self._producer = outside.broker.producer()
         self._batch = MicroBatch(self._send, limit=1000, at_once=4, timeout_s=settings.submit_timeout_s)
         self._topics: dict[str, str] = {}
@@ -95,6 +113,11 @@ class Submitter:
         if not self._admission.enter_now(1):
             await self._admit(1)
         try:
+            if self._routes:
+                answer = await routed(self._routes, submission, task, options)
+                if isinstance(answer, Existing):
+                    return answer.task_id
+                submission = answer
             # The future itself where there is one: a coroutine around it would be one more for each of many submits.
             await (self._batch.add if self._batch.busy else self._batch.run)(submission)
         except (BrokerUnavailable, TimeoutError) as error:
@@ -114,9 +137,9 @@ class Submitter:
             for call in calls
         ]
         await self._provision({self._queue(task, options)})
+        ids: list[str] = []
+        doubt = _Doubt()
         # In rounds, so that a million calls are never a million waiting submits.
-        uncertain: list[str] = []
-        reason = ""
         size = max(1, self._settings.max_pending_submits // 2)
         for at in range(0, len(submissions), size):
             part = submissions[at : at + size]
@@ -126,31 +149,41 @@ class Submitter:
                 if not at:
                     raise
                 # Earlier rounds are in Kafka, so "nothing was sent" is not true of the call as a whole.
-                uncertain += [task_id for task_id, _, _ in submissions[at:]]
-                reason = str(error)
+                doubt.note([task_id for task_id, _ in submissions[at:]], error)
                 break
             try:
-                outcomes = await asyncio.gather(*map(self._batch.add, part), return_exceptions=True)
+                ids += await self._send_round(part, task, options, doubt)
             finally:
                 self._admission.leave(len(part))
-            for (task_id, _, _), outcome in zip(part, outcomes, strict=True):
-                if isinstance(outcome, BrokerUnavailable | TimeoutError):
-                    uncertain.append(task_id)
-                    reason = str(outcome)
-                elif isinstance(outcome, BaseException):
-                    raise outcome
-        if uncertain:
-            raise SubmitUncertain(uncertain, self._settings.submit_timeout_s, reason)
+        if doubt.ids:
+            raise SubmitUncertain(doubt.ids, self._settings.submit_timeout_s, doubt.reason)
         try:
             await self._registrar.flush()
-        except StoreUnavailable as error:
+        except (StoreUnavailable, ServiceFailed) as error:
             # Kafka has them all, so they will run; only their QUEUED is late.
             log.warning("%d tasks are queued, but not yet known to Redis: %s", len(submissions), error)
-        return [task_id for task_id, _, _ in submissions]
+        return ids
+
+    async def _send_round(
+        self, part: list[Submission], task: TaskOrName, options: Mapping[str, Any], doubt: _Doubt
+    ) -> list[str]:
+        """The ids that the callers get, in order. doubt: gets those that are not acknowledged."""
+        ids = [task_id for task_id, _ in part]
+        if self._routes:
+            answers = await routed_each(self._routes, part, task, options)
+            ids = [answer.task_id if isinstance(answer, Existing) else answer[0] for answer in answers]
+            part = [answer for answer in answers if not isinstance(answer, Existing)]
+        outcomes = await asyncio.gather(*map(self._batch.add, part), return_exceptions=True)
+        for (task_id, _), outcome in zip(part, outcomes, strict=True):
+            if isinstance(outcome, BrokerUnavailable | TimeoutError):
+                doubt.note([task_id], outcome)
+            elif isinstance(outcome, BaseException):
+                raise outcome
+        return ids
 
     def _encode(
         self, task: TaskOrName, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]
-    ) -> _Submission:
+    ) -> Submission:
         if not self._open:
             raise ConfigError(NOT_CONNECTED)
         self._registrar.check()
@@ -170,7 +203,7 @@ class Submitter:
             raise InvalidArguments(name, f"no JSON form: {error}") from None
         if len(value) > self._settings.max_task_bytes:
             raise PayloadTooLarge(name, len(value), self._settings.max_task_bytes)
-        return task_id, self._topic(self._queue(task, options)), value
+        return task_id, OutRecord(self._topic(self._queue(task, options)), value)
 
     def _topic(self, queue: str) -> str:
         topic = self._topics.get(queue)
@@ -192,9 +225,9 @@ class Submitter:
                 await self._outside.broker.provision(missing, self._num_partitions)
                 self._provisioned |= missing
 
-    async def _send(self, submissions: Sequence[_Submission]) -> list[None]:
-        await self._producer.append([OutRecord(topic, value) for _, topic, value in submissions])
-        self._registrar.add([task_id for task_id, _, _ in submissions])
+    async def _send(self, submissions: Sequence[Submission]) -> list[None]:
+        await self._producer.append([record for _, record in submissions])
+        self._registrar.add([task_id for task_id, _ in submissions])
         return [None] * len(submissions)
 
     async def _admit(self, count: int) -> None:
