@@ -8,24 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 import anyio
 
+from yadtq.delivery.place import Place
 from yadtq.errors import StoreUnavailable
-from yadtq.runtime.service import Service
-from yadtq.store.tasks.verbs import ENDED, SUSPECT, WAIT, Claim
+from yadtq.execution.attempt import Attempt
+from yadtq.runtime.service import Service, Stage
+from yadtq.store.tasks.verbs import ENDED, SUSPECT, SUSPECT_FROM, WAIT, Claim
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskStatus
+    from anyio.abc import TaskStatus as Started
 
     from yadtq.delivery.delivery import Delivery
-    from yadtq.delivery.waiting import Intake
+    from yadtq.delivery.doomed import Doomed
+    from yadtq.delivery.gates.suspects import SuspectGate
+    from yadtq.delivery.sequels import Endings
+    from yadtq.delivery.waiting import WaitingRoom
     from yadtq.execution.executor import Executor
-    from yadtq.runtime.clock import Clock
-    from yadtq.store.tasks.verbs import ClaimReply, Tasks
+    from yadtq.outside import Outside
+    from yadtq.store.tasks.verbs import ClaimReply
 
-__all__ = ["Claimer"]
+__all__ = ["Claimer", "Destinations"]
 
 log = logging.getLogger("yadtq.worker")
 
@@ -36,23 +43,41 @@ _OUTAGE_RETRY_S = 0.25
 #: after a rebalance as many as the other has slots are waited for, and they hold the watermark back.
 _FIRST_LOOK_S = 0.1
 _LOOK_CAP_S = 5.0
+#: Later than due by Redis's clock, so that the next claim does not come a millisecond too early.
+_LATE_S = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Destinations:
+    """Where a claimed delivery goes: granted; granted and not to be run; ended already; a suspect."""
+
+    executor: Executor
+    doomed: Doomed
+    endings: Endings
+    suspects: SuspectGate
 
 
 class Claimer(Service):
     """A service. `wake()` whenever something waits that may be claimed, or a slot is free again."""
 
     name = "claimer"
+    stage = Stage.CLAIM
 
-    def __init__(self, worker_id: str, store: Tasks, intake: Intake, executor: Executor, clock: Clock) -> None:
+    def __init__(self, *, worker_id: str, outside: Outside, room: WaitingRoom, to: Destinations) -> None:
         self._worker_id = worker_id
-        self._store = store
-        self._intake = intake
-        self._executor = executor
-        self._clock = clock
-        self._share = min(_MOST, -(-executor.concurrency // _LANES))
+        self._tasks = outside.store.tasks
+        self._clock = outside.clock
+        self._room = room
+        self._to = to
+        self._slots = to.executor.slots
+        self._share = min(_MOST, -(-self._slots.total // _LANES))
+        # A fencing token: 64 random bits of this process and a number. Drawing them for each claim would cost thrice.
+        self._process = f"{outside.chance.getrandbits(64):016x}"
+        self._serial = count(1)
         self._woken = asyncio.Event()
-        self._suspect_asked = False
         self._stopped = False
+        #: Deliveries whose claim is on its way.
+        self.claiming = 0
 
     def wake(self) -> None:
         self._woken.set()
@@ -62,7 +87,10 @@ class Claimer(Service):
         self._stopped = True
         self._woken.set()
 
-    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+    async def drained(self) -> None:
+        self.stop()
+
+    async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
         async with anyio.create_task_group() as group:
             for _ in range(_LANES):
@@ -75,7 +103,8 @@ class Claimer(Service):
 
     async def _wait(self) -> None:
         self._woken.clear()
-        due = self._intake.next_due()
+        # Without a free slot nothing can be done about what is due: its end will wake us.
+        due = self._room.next_due() if self._slots.free > 0 else None
         if due is None:
             await self._woken.wait()
         else:
@@ -84,37 +113,42 @@ class Claimer(Service):
 
     async def _claim_some(self) -> bool:
         """False: nothing to do until woken."""
-        executor = self._executor
-        most = min(executor.free, self._share)
+        most = min(self._slots.free, self._share)
         if most <= 0 or self._stopped:
             return False
-        suspect = self._intake.take_suspect() if executor.suspect is None and not self._suspect_asked else None
-        batch = [suspect] if suspect is not None else self._intake.take(most)
-        if not batch:
+        taken = self._room.take(most)
+        if not taken:
             return False
-        batch = [delivery for delivery in batch if not self._runs_here(delivery)]
+        running = self._to.executor.running
+        batch = [delivery for delivery in taken if delivery.envelope.id not in running]
+        if len(batch) != len(taken):
+            for delivery in taken:
+                if delivery.envelope.id in running:
+                    self._hold_double(delivery)
         if batch:
-            executor.reserve(len(batch))
-            self._suspect_asked = self._suspect_asked or suspect is not None
+            self._slots.reserve(len(batch))
+            self.claiming += len(batch)
             try:
-                await self._claim(batch, suspects=1 if suspect is not None else 0)
+                await self._claim(batch)
             finally:
-                if suspect is not None:
-                    self._suspect_asked = False
+                self.claiming -= len(batch)
         return True
 
-    async def _claim(self, batch: list[Delivery], suspects: int) -> None:
-        claims = [Claim(delivery.envelope.id, delivery.nonce) for delivery in batch]
+    async def _claim(self, batch: list[Delivery]) -> None:
+        claims = []
+        for delivery in batch:
+            if not delivery.nonce:
+                delivery.nonce = f"{self._process}{next(self._serial):x}"
+            claims.append(Claim(delivery.envelope.id, delivery.nonce))
         try:
-            replies = await self._store.claim(self._worker_id, claims, suspects)
+            replies = await self._tasks.claim(self._worker_id, claims, self._to.suspects.allowance())
         except StoreUnavailable as error:
             # The claim may have been made: it goes again with the same nonces and is answered as if for the first time.
             log.warning("claiming stops: %s", error)
-            self._executor.unreserve(len(batch))
-            if suspects:
-                self._intake.park_suspect(batch[0])
-            else:
-                self._intake.put_first(batch)
+            self._slots.give_back(len(batch))
+            for delivery in batch:
+                self._room.came_back(delivery)
+            self._room.put_first(batch)
             await anyio.sleep(_OUTAGE_RETRY_S)
             return
         now = self._clock.monotonic()
@@ -124,23 +158,46 @@ class Claimer(Service):
     def _settle(self, delivery: Delivery, reply: ClaimReply, now: float) -> None:
         verdict = reply.verdict
         if verdict > 0:
-            delivery.attempt, delivery.crashes, delivery.failures = verdict, reply.crashes, reply.failures
-            delivery.lease_at = now
-            self._executor.start(delivery)
+            self._grant(delivery, reply, now)
             return
-        self._executor.unreserve(1)
+        self._slots.give_back(1)
+        self._room.came_back(delivery)
         if verdict == ENDED:
-            delivery.done()
+            self._to.endings.ended(delivery)
         elif verdict == WAIT:
-            if not self._runs_here(delivery):  # it may since this claim was sent: then its end is heard of at once
+            if (
+                delivery.envelope.id in self._to.executor.running
+            ):  # since this claim was sent: its end is heard of at once
+                self._room.hold(delivery, delivery.envelope.id)
+            else:
                 delivery.parked_s = min(max(_FIRST_LOOK_S, 2 * delivery.parked_s), _LOOK_CAP_S)
-                self._intake.park(delivery, min(reply.wait_ms / 1000 + 0.005, delivery.parked_s))
+                self._room.park(delivery, min(reply.wait_ms / 1000 + _LATE_S, delivery.parked_s))
         elif verdict == SUSPECT:
             log.warning("%r has ended %d workers: it runs with no other suspect beside it", delivery, reply.crashes)
-            self._intake.park_suspect(delivery)
+            self._to.suspects.suspected(delivery)
+            self._room.put_first([delivery])
 
-    def _runs_here(self, delivery: Delivery) -> bool:
-        if delivery.envelope.id in self._executor.running:
-            self._intake.park_double(delivery)
-            return True
-        return False
+    def _grant(self, delivery: Delivery, reply: ClaimReply, now: float) -> None:
+        if reply.crashes >= SUSPECT_FROM:
+            self._to.suspects.granted(delivery)
+        attempt = Attempt(
+            delivery.envelope,
+            delivery.task,
+            reply.verdict,
+            delivery.nonce,
+            reply.crashes,
+            reply.failures,
+            now,
+            delivery,
+        )
+        if self._to.doomed.takes(attempt):
+            self._slots.give_back(1)
+            self._room.came_back(delivery)
+        else:
+            delivery.place = Place.RUNNING
+            self._to.executor.start(attempt)
+
+    def _hold_double(self, delivery: Delivery) -> None:
+        """Its task runs here already, under another delivery's lease: the end of that is the event it waits for."""
+        self._room.came_back(delivery)
+        self._room.hold(delivery, delivery.envelope.id)

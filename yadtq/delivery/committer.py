@@ -1,8 +1,4 @@
-"""Commits the watermarks of all partitions, one request an interval, never one a task.
-
-Now and then it commits them all again, changed or not: the late commit of a former owner may have set one back, and in a
-partition that is idle since nothing else would set it right.
-"""
+"""Commits the watermarks of all partitions, one request an interval, never one a task."""
 
 from __future__ import annotations
 
@@ -10,37 +6,52 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from yadtq.runtime.service import Service
+from yadtq.runtime.service import Periodic, Stage
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskStatus
-
-    from yadtq.delivery.fetcher import Fetcher
+    from yadtq.delivery.partitions import Partitions
+    from yadtq.runtime.clock import Clock
+    from yadtq.runtime.seams import TaskConsumer
 
 __all__ = ["Committer"]
 
+#: Also what we have committed before: a commit of another's, which was late, may have set it back.
 _AGAIN_S = 30.0
+_RETRY_S = 0.1
 
 
-class Committer(Service):
+class Committer(Periodic):
     """A service."""
 
     name = "committer"
+    stage = Stage.COMMIT
 
-    def __init__(self, fetcher: Fetcher, interval_s: float) -> None:
-        self._fetcher = fetcher
+    def __init__(self, *, partitions: Partitions, consumer: TaskConsumer, clock: Clock, interval_s: float) -> None:
+        super().__init__()
+        self._partitions = partitions
+        self._consumer = consumer
+        self._clock = clock
         self._interval_s = interval_s
-        self._stopped = anyio.Event()
+        self._again_at = clock.monotonic() + _AGAIN_S
 
-    def stop(self) -> None:
-        self._stopped.set()
+    def interval_s(self) -> float:
+        return self._interval_s
 
-    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        task_status.started()
-        again_at = anyio.current_time() + _AGAIN_S
-        while not self._stopped.is_set():
-            with anyio.move_on_after(self._interval_s):
-                await self._stopped.wait()
-            again = anyio.current_time() >= again_at
-            if await self._fetcher.commit(again=again) and again:
-                again_at = anyio.current_time() + _AGAIN_S
+    async def tick(self) -> None:
+        again = self._clock.monotonic() >= self._again_at
+        if await self.commit(again=again) and again:
+            self._again_at = self._clock.monotonic() + _AGAIN_S
+
+    async def commit(self, *, again: bool = False) -> bool:
+        """True: everything finished is committed. again: also what we have committed before."""
+        offsets = self._partitions.watermarks(again=again)
+        if not offsets:
+            return True
+        done = await self._consumer.commit(offsets)
+        if done:
+            self._partitions.committed(offsets)
+        return done
+
+    async def drained(self) -> None:
+        while not await self.commit():  # noqa: ASYNC110 - Kafka tells nobody when a rebalance is over
+            await anyio.sleep(_RETRY_S)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from yadtq.delivery.delivery import StopReason
+from yadtq.delivery.place import Place
 from yadtq.errors import StoreUnavailable
-from yadtq.runtime.service import Service
+from yadtq.execution.attempt import StopReason
+from yadtq.runtime.service import Service, Stage
 from yadtq.store.tasks.verbs import Finish, Lease
 from yadtq.wire.states import TaskStatus
 
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus as Started
 
-    from yadtq.delivery.waiting import Intake
+    from yadtq.delivery.delivery import Delivery
+    from yadtq.delivery.sequels import Endings
+    from yadtq.delivery.waiting import WaitingRoom
+    from yadtq.execution.events import Listener
     from yadtq.execution.outcome import Outcome
-    from yadtq.runtime.clock import Clock
-    from yadtq.settings import Settings
-    from yadtq.store.tasks.verbs import Tasks
+    from yadtq.outside import Outside
 
 __all__ = ["Completer"]
 
@@ -41,31 +43,41 @@ _OUTAGE_RETRY_S = 0.25
 class Completer(Service):
     """A service. `put` takes an outcome and returns at once.
 
-    on_settled: told after every batch that records are finished, or parked.
+    restorable_s: a lease that was confirmed longer ago might have been taken, finished by another and expired with its final
+    state; it is not written again after a loss of data. on_settled: told after every batch.
     """
 
     name = "completer"
+    stage = Stage.OUTCOME
 
     def __init__(
-        self, store: Tasks, intake: Intake, settings: Settings, clock: Clock, on_settled: Callable[[], None]
+        self,
+        *,
+        outside: Outside,
+        room: WaitingRoom,
+        endings: Endings,
+        restorable_s: float,
+        listener: Listener,
+        on_settled: Callable[[], None],
     ) -> None:
-        self._store = store
-        self._intake = intake
-        self._clock = clock
+        self._tasks = outside.store.tasks
+        self._clock = outside.clock
+        self._room = room
+        self._endings = endings
+        self._restorable_s = restorable_s
+        self._listener = listener
         self._on_settled = on_settled
-        # A lease confirmed longer ago might have been taken, finished by another and expired with its final state.
-        self._restorable_s = settings.result_ttl_s / 2
         self._outcomes: list[Outcome] = []
+        #: Of the call under way.
+        self._sent: list[Outcome] = []
         self._woken = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
         self._stopped = False
-        self.succeeded = 0
-        self.failed = 0
-        self.retried = 0
-        self.fenced = 0
 
     def put(self, outcome: Outcome) -> None:
+        delivery: Delivery = outcome.attempt.origin
+        delivery.place = Place.STORING
         self._outcomes.append(outcome)
         self._woken.set()
         self._settled.clear()
@@ -75,9 +87,12 @@ class Completer(Service):
         self._stopped = True
         self._woken.set()
 
-    async def settled(self) -> None:
-        """Returns when every outcome is stored."""
+    async def drained(self) -> None:
         await self._settled.wait()
+
+    def storing(self) -> list[Delivery]:
+        """Those whose outcomes are not stored yet: for the audit."""
+        return [outcome.attempt.origin for outcome in (*self._sent, *self._outcomes)]
 
     async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
@@ -87,75 +102,72 @@ class Completer(Service):
                 await self._woken.wait()
                 self._woken.clear()
                 continue
-            batch, self._outcomes = self._outcomes[:_MOST], self._outcomes[_MOST:]
+            self._sent, self._outcomes = self._outcomes[:_MOST], self._outcomes[_MOST:]
             try:
-                await self._store_batch(batch)
+                await self._store(self._sent)
             except StoreUnavailable as error:
+                self._outcomes, self._sent = self._sent + self._outcomes, []
                 if self._stopped:
                     # The drain has waited for `lease_s`: these leases have ended, and the tasks are others' to run again.
-                    log.error("%d outcomes are given up: %s", len(batch) + len(self._outcomes), error)
+                    log.error("%d outcomes are given up: %s", len(self._outcomes), error)
                     break
-                log.warning("%d outcomes are kept until Redis answers: %s", len(batch) + len(self._outcomes), error)
-                self._outcomes = batch + self._outcomes
+                log.warning("%d outcomes are kept until Redis answers: %s", len(self._outcomes), error)
                 await anyio.sleep(_OUTAGE_RETRY_S)
         self._settled.set()
 
-    async def _store_batch(self, batch: list[Outcome]) -> None:
+    async def _store(self, batch: list[Outcome]) -> None:
         """Repeats after an outage are harmless: finish and release are idempotent."""
-        restorable_since = self._clock.monotonic() - self._restorable_s
         ended = [outcome for outcome in batch if outcome.status is not None]
-        if ended:
-            finishes = []
-            for delivery, status, payload, retry_in_s in ended:
-                assert status is not None
-                finishes.append(
-                    Finish(
-                        delivery.envelope.id,
-                        delivery.nonce,
-                        delivery.attempt,
-                        status,
-                        payload,
-                        int(retry_in_s * 1000),
-                        delivery.lease_at > restorable_since,
-                    )
-                )
-            accepted = await self._store.finish(finishes)
-        broken_off = [outcome.delivery for outcome in batch if outcome.status is None]
+        accepted = await self._finish(ended) if ended else []
+        broken_off = [outcome for outcome in batch if outcome.status is None]
         if broken_off:
-            await self._store.release(
-                [
-                    Lease(delivery.envelope.id, delivery.nonce, delivery.attempt, False)
-                    for delivery in broken_off
-                    if delivery.stop_reason is StopReason.SHUTDOWN
-                ]
-            )
+            await self._release(broken_off)
         # Only now, when nothing can fail any more: a batch is settled as a whole or sent again as a whole.
-        if ended:
-            for outcome, ok in zip(ended, accepted, strict=True):
-                self._settle(outcome, ok)
-        for delivery in broken_off:
+        self._sent = []
+        for outcome, ok in zip(ended, accepted, strict=True):
+            self._settle(outcome, accepted=ok)
+        for outcome in broken_off:
             # After a shutdown nobody takes it here again; after a lost lease the next claim tells how the task stands.
-            self._intake.ended(delivery.envelope.id)
-            delivery.again()
-            self._intake.park(delivery, 0)
+            self._again(outcome, 0)
+            self._room.opened(outcome.attempt.envelope.id)
+        if ended:
+            self._listener.ended(ended, accepted)
         self._on_settled()
 
-    def _settle(self, outcome: Outcome, accepted: bool) -> None:
-        delivery, status, _, retry_in_s = outcome
-        intake = self._intake
+    async def _finish(self, ended: list[Outcome]) -> list[bool]:
+        restorable_since = self._clock.monotonic() - self._restorable_s
+        finishes = []
+        for attempt, status, payload, retry_in_s in ended:
+            assert status is not None
+            due_ms = int(retry_in_s * 1000)
+            restorable = attempt.lease_at > restorable_since
+            finishes.append(
+                Finish(attempt.envelope.id, attempt.nonce, attempt.number, status, payload, due_ms, restorable)
+            )
+        return await self._tasks.finish(finishes)
+
+    async def _release(self, broken_off: list[Outcome]) -> None:
+        leases = [
+            Lease(attempt.envelope.id, attempt.nonce, attempt.number, False)
+            for attempt, *_ in broken_off
+            if attempt.stop is StopReason.SHUTDOWN
+        ]
+        await self._tasks.release(leases)
+
+    def _settle(self, outcome: Outcome, *, accepted: bool) -> None:
+        attempt, status, _, retry_in_s = outcome
         if not accepted:
-            self.fenced += 1
-            log.warning("%r was fenced: attempt %d no longer owns the task", delivery, delivery.attempt)
-            delivery.again()
-            intake.park(delivery, 0)  # the next claim tells how it stands; the record is not done before the task is
+            log.warning("%r was fenced: it no longer owns the task", attempt)
+            self._again(outcome, 0)  # the next claim tells how it stands; the record is not done before the task is
         elif status is TaskStatus.RETRYING:
-            self.retried += 1
-            delivery.again()
-            intake.park(delivery, retry_in_s)
+            self._again(outcome, retry_in_s)
         else:
-            if status is TaskStatus.SUCCESS:
-                self.succeeded += 1
-            else:
-                self.failed += 1
-            delivery.done()
-        intake.ended(delivery.envelope.id)
+            self._endings.ended(attempt.origin)
+        self._room.opened(attempt.envelope.id)
+
+    def _again(self, outcome: Outcome, seconds: float) -> None:
+        """Another claim follows, with a token of its own."""
+        delivery: Delivery = outcome.attempt.origin
+        delivery.nonce = ""
+        delivery.parked_s = 0.0
+        self._room.park(delivery, seconds)

@@ -5,37 +5,47 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import anyio
-
-from yadtq.errors import BrokerUnavailable
+from yadtq.delivery.delivery import UNDECODABLE
 from yadtq.runtime.seams import OutRecord
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from yadtq.delivery.delivery import Delivery
+    from yadtq.delivery.outbox import Outbox
     from yadtq.runtime.clock import Clock
-    from yadtq.runtime.seams import ConsumedRecord, Producer
-    from yadtq.wire.envelope import Envelope
+    from yadtq.wire.deadletter import DeadReason
 
 __all__ = ["DeadLetters"]
 
 log = logging.getLogger("yadtq.worker")
 
-_RETRY_S = 0.5
-
 
 class DeadLetters:
-    """Appends to the app's dead-letter topic."""
+    """Puts letters into the outbox."""
 
-    def __init__(self, topic: str, worker_id: str, producer: Producer, clock: Clock) -> None:
+    def __init__(self, *, topic: str, worker_id: str, outbox: Outbox, clock: Clock) -> None:
         self._topic = topic
         self._worker_id = worker_id
-        self._producer = producer
+        self._outbox = outbox
         self._clock = clock
-        self.count = 0
 
-    async def append(self, record: ConsumedRecord, reason: str, detail: str, envelope: Envelope | None = None) -> None:
-        """Returns once Kafka has it; tries for as long as it takes, since the original is let go afterwards."""
+    def put(self, delivery: Delivery, reason: DeadReason, detail: str, then: Callable[[], None]) -> None:
+        """then: called when Kafka has the letter; only then may the original be let go."""
+        record = delivery.record
+
+        def written() -> None:
+            log.error(
+                "dead letter from %s/%d@%d: %s: %s", record.topic, record.partition, record.offset, reason, detail
+            )
+            then()
+
+        self._outbox.put([self._letter(delivery, reason, detail)], written)
+
+    def _letter(self, delivery: Delivery, reason: DeadReason, detail: str) -> OutRecord:
+        record, envelope = delivery.record, delivery.envelope
         headers = {
-            "yadtq-reason": reason,
+            "yadtq-reason": reason.value,
             "yadtq-detail": detail,
             "yadtq-topic": record.topic,
             "yadtq-partition": str(record.partition),
@@ -44,23 +54,13 @@ class DeadLetters:
             "yadtq-worker": self._worker_id,
             "yadtq-at": str(int(self._clock.time() * 1000)),
         }
-        if envelope is not None:
+        if envelope is not UNDECODABLE:
             headers |= {"yadtq-task-id": envelope.id, "yadtq-task": envelope.task}
-        letter = OutRecord(
-            self._topic,
-            record.value,
-            record.key,
-            headers=[*record.headers, *((name, value.encode()) for name, value in headers.items())],
-        )
         # A record without key and value can't be appended by every client; an empty value says as much.
-        if letter.value is None and letter.key is None:
-            letter = letter._replace(value=b"")
-        while True:
-            try:
-                await self._producer.append([letter])
-                break
-            except BrokerUnavailable as error:
-                log.warning("a dead letter waits: %s", error)
-                await anyio.sleep(_RETRY_S)
-        self.count += 1
-        log.error("dead letter from %s/%d@%d: %s: %s", record.topic, record.partition, record.offset, reason, detail)
+        value = b"" if record.value is None and record.key is None else record.value
+        return OutRecord(
+            self._topic,
+            value,
+            record.key,
+            headers=[*record.headers, *((name, text.encode()) for name, text in headers.items())],
+        )

@@ -1,100 +1,97 @@
-"""One record on its way through a worker, from the poll to the watermark."""
+"""One record on its way through a worker, from the poll to the watermark, with what it comes from and what holds it
+back.
+"""
 
 from __future__ import annotations
 
-import os
-from enum import Enum
-from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from yadtq.delivery.place import Place
+from yadtq.wire.envelope import Envelope
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Hashable
 
-    from yadtq.delivery.tracker import PartitionTracker
     from yadtq.runtime.seams import ConsumedRecord
     from yadtq.task import Task
-    from yadtq.wire.envelope import Envelope
 
-__all__ = ["Delivery", "StopReason", "new_nonce"]
+__all__ = ["UNDECODABLE", "Delivery", "Gate", "On", "Source", "Until"]
 
-_process = os.urandom(8).hex()
-_serial = count(1)
-
-
-def new_nonce() -> str:
-    """A fencing token: 64 random bits of this process and a number. Drawing them anew each time would cost thrice."""
-    return f"{_process}{next(_serial):x}"
+#: Stands for the task of a record that is none. It is never claimed.
+UNDECODABLE = Envelope("undecodable", "undecodable")
 
 
-class StopReason(Enum):
-    """Why a running task is cancelled. A cancellation without one is the task's own."""
+class Source(Protocol):
+    """Where a record came from, and what is told when nothing needs it any more: the tracker of its partition."""
 
-    TIMEOUT = "timeout"
-    LEASE_LOST = "lease lost"
-    SHUTDOWN = "shutdown"
+    lost: bool
+    """It is another worker's by now: what still waits is dropped."""
+
+    def release(self, delivery: Delivery) -> None:
+        """Nothing needs the record any more. Twice is once."""
+        ...
+
+
+class Until(NamedTuple):
+    """Not for so many seconds; then it is asked again."""
+
+    seconds: float
+
+
+class On(NamedTuple):
+    """Not before the event `key`; then it is asked again."""
+
+    key: Hashable
+
+
+class Gate(Protocol):
+    """One reason to wait, in `gates/`: a suspect, an unknown name, a thread that is not free. No I/O.
+
+    Asked when the delivery's turn has come; told when what it let go has come back. To add one: a file in `gates/`, and
+    a line in `worker/assembly.py`.
+    """
+
+    def concerns(self, task: Task[Any, Any] | None, envelope: Envelope) -> bool:
+        """Asked once, on arrival. A delivery that no gate concerns never asks again: plain tasks pay nothing."""
+        ...
+
+    def ask(self, delivery: Delivery, now: float) -> Until | On | None:
+        """None: it may be claimed, and counts as let go until `came_back`. now: monotonic seconds."""
+        ...
+
+    def came_back(self, delivery: Delivery) -> Hashable | None:
+        """It was not granted, or its attempt has ended. Returns the event for which one that waits may be let go."""
+        ...
 
 
 class Delivery:
-    """Mutable, and owned by one part of the worker at a time: fetcher, intake, claimer, executor, completer, in this order.
+    """Owned by one part of the worker at a time: `place` says by which (place.py has the table).
 
-    task: None if its name is unknown here. doom: why it goes to the dead-letter topic instead of being run.
-    lease_at: monotonic seconds when the lease was last known to hold. parked_s: how long it last waited for another's lease.
+    envelope: UNDECODABLE if the record is no task. task: None if its name is unknown here. nonce: of the claim on its way or
+    granted, "" if there is none. parked_s: how long it last waited for another's lease. gates: what may hold it back.
     """
 
-    __slots__ = (
-        "attempt",
-        "crashes",
-        "doom",
-        "envelope",
-        "failures",
-        "lease_at",
-        "nonce",
-        "parked_s",
-        "received_at",
-        "record",
-        "running",
-        "started_at",
-        "stop_reason",
-        "task",
-        "tracker",
-    )
+    __slots__ = ("envelope", "gates", "nonce", "parked_s", "place", "received_at", "record", "source", "task")
 
     def __init__(
-        self,
-        record: ConsumedRecord,
-        envelope: Envelope,
-        task: Task[Any, Any] | None,
-        tracker: PartitionTracker[Delivery],
-        received_at: float,
+        self, record: ConsumedRecord, envelope: Envelope, task: Task[Any, Any] | None, *, source: Source, now: float
     ) -> None:
         self.record = record
         self.envelope = envelope
         self.task = task
-        self.tracker = tracker
-        self.received_at = received_at
-        self.nonce = new_nonce()
-        self.attempt = 0
-        self.crashes = 0
-        self.failures = 0
-        self.lease_at = 0.0
+        self.source = source
+        self.received_at = now
+        self.nonce = ""
         self.parked_s = 0.0
-        self.started_at = 0.0
-        self.doom: tuple[str, str] | None = None
-        self.running: asyncio.Task[None] | None = None
-        self.stop_reason: StopReason | None = None
+        self.gates: tuple[Gate, ...] = ()
+        self.place = Place.RECEIVED
 
     def __repr__(self) -> str:
-        record = self.record
-        return f"<Delivery {self.envelope.id} {self.envelope.task} {record.topic}/{record.partition}@{record.offset}>"
+        record, envelope = self.record, self.envelope
+        what = f"{envelope.id} {envelope.task}" if envelope is not UNDECODABLE else "undecodable"
+        return f"<Delivery {what} {record.topic}/{record.partition}@{record.offset}>"
 
-    def done(self) -> None:
+    def release(self) -> None:
         """The record needs no further delivery: its offset may be committed."""
-        self.tracker.done(self.record.offset)
-
-    def again(self) -> None:
-        """Make ready for another claim, which needs a token of its own."""
-        self.nonce = new_nonce()
-        self.attempt = 0
-        self.parked_s = 0.0
-        self.running = None
-        self.stop_reason = None
+        self.place = Place.RELEASED
+        self.source.release(self)

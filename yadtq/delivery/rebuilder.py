@@ -1,4 +1,4 @@
-"""Writes QUEUED anew for the backlog after Redis has lost its data (D1): Kafka has it all.
+"""Writes QUEUED again for the backlog after Redis has lost its data (D1): Kafka has it all.
 
 Nothing depends on it for the tasks themselves, which are claimed from their records whatever Redis knows. But without it
 whoever asks for a task in a long backlog would be told that nothing is known of it, and whoever waits, that it is lost.
@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 import anyio
 
 from yadtq.errors import BrokerUnavailable, EnvelopeError, StoreUnavailable
-from yadtq.runtime.service import Service
+from yadtq.runtime.service import Service, Stage
 from yadtq.wire.envelope import decode_envelope
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskStatus
+    from anyio.abc import TaskStatus as Started
 
-    from yadtq.delivery.fetcher import Fetcher
-    from yadtq.runtime.seams import Broker
-    from yadtq.store.tasks.verbs import Tasks
+    from yadtq.delivery.partitions import Partitions
+    from yadtq.outside import Outside
+    from yadtq.runtime.seams import TaskConsumer
 
 __all__ = ["Rebuilder"]
 
@@ -37,11 +37,13 @@ class Rebuilder(Service):
     """A service. `wake()` when Redis has lost its data."""
 
     name = "rebuilder"
+    stage = Stage.INTAKE
 
-    def __init__(self, store: Tasks, broker: Broker, fetcher: Fetcher) -> None:
-        self._store = store
-        self._broker = broker
-        self._fetcher = fetcher
+    def __init__(self, *, outside: Outside, partitions: Partitions, consumer: TaskConsumer) -> None:
+        self._tasks = outside.store.tasks
+        self._broker = outside.broker
+        self._partitions = partitions
+        self._consumer = consumer
         self._woken = anyio.Event()
         self._stopped = anyio.Event()
 
@@ -52,7 +54,7 @@ class Rebuilder(Service):
         self._stopped.set()
         self._woken.set()
 
-    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
         while not self._stopped.is_set():
             await self._woken.wait()
@@ -61,7 +63,7 @@ class Rebuilder(Service):
                 return
             try:
                 count = await self._rebuild()
-                log.info("%d tasks of the backlog are registered anew", count)
+                log.info("%d tasks of the backlog are registered again", count)
             except (BrokerUnavailable, StoreUnavailable) as error:
                 log.warning("the backlog can't be registered yet: %s", error)
                 await anyio.sleep(_RETRY_S)
@@ -71,9 +73,10 @@ class Rebuilder(Service):
         # Not simply from the watermark on: what is finished above it must not be told as QUEUED, for nobody would ever
         # run it again. What runs is not harmed: a renewal goes over a mere registration.
         starts: defaultdict[str, dict[int, int]] = defaultdict(dict)
-        for (topic, partition), offset in (await self._fetcher.positions()).items():
-            starts[topic][partition] = offset
-        count = await self._register([delivery.record.value for delivery in self._fetcher.in_flight()])
+        for partition in self._partitions.assigned:
+            if (offset := await self._consumer.position(partition)) is not None:
+                starts[partition[0]][partition[1]] = offset
+        count = await self._register([delivery.record.value for delivery in self._partitions.in_flight()])
         for topic, offsets in starts.items():
             async with aclosing(self._broker.read(topic, offsets)) as batches:
                 async for records in batches:
@@ -90,5 +93,5 @@ class Rebuilder(Service):
             except EnvelopeError:
                 continue  # the fetcher will come to it, and dead-letter it
         for at in range(0, len(task_ids), _MOST):
-            await self._store.register(task_ids[at : at + _MOST])
+            await self._tasks.register(task_ids[at : at + _MOST])
         return len(task_ids)

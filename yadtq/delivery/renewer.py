@@ -1,6 +1,6 @@
 """Keeps the leases of running tasks, from the loop that runs them: a blocked or frozen worker loses them, as it should.
 
-Also the one who notices that Redis has lost its data: then running tasks are written anew, with the same nonces, and
+Also the one who notices that Redis has lost its data: then running tasks are written again, with the same nonces, and
 everything parked is looked at again.
 """
 
@@ -9,22 +9,17 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import anyio
-
-from yadtq.delivery.delivery import StopReason
 from yadtq.errors import StoreUnavailable
-from yadtq.runtime.service import Service
+from yadtq.execution.attempt import StopReason
+from yadtq.runtime.service import Periodic, Stage
 from yadtq.store.tasks.verbs import Lease
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from anyio.abc import TaskStatus
-
-    from yadtq.execution.executor import Executor
-    from yadtq.runtime.clock import Clock
+    from yadtq.execution.attempt import Attempt
+    from yadtq.outside import Outside
     from yadtq.settings import Settings
-    from yadtq.store.verbs import Store
 
 __all__ = ["Renewer"]
 
@@ -33,67 +28,44 @@ log = logging.getLogger("yadtq.worker")
 _MOST = 500
 
 
-class Renewer(Service):
-    """A service."""
+class Renewer(Periodic):
+    """A service. held: the attempts whose leases are to be kept."""
 
     name = "renewer"
+    stage = Stage.REPORT
+    at_once = True
 
     def __init__(
         self,
+        *,
         worker_id: str,
-        store: Store,
-        executor: Executor,
+        outside: Outside,
         settings: Settings,
-        clock: Clock,
+        held: Callable[[], Iterable[Attempt]],
         on_data_lost: Callable[[], None],
     ) -> None:
+        super().__init__()
         self._worker_id = worker_id
-        self._store = store
-        self._executor = executor
-        self._clock = clock
+        self._store = outside.store
+        self._clock = outside.clock
+        self._held = held
         self._interval_s = settings.heartbeat_s
         self._restorable_s = settings.result_ttl_s / 2
         self._on_data_lost = on_data_lost
         self._incarnation: str | None = None
-        self._stopped = anyio.Event()
 
-    def stop(self) -> None:
-        self._stopped.set()
+    def interval_s(self) -> float:
+        return self._interval_s
 
-    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        task_status.started()
-        while not self._stopped.is_set():
-            await self.renew()
-            with anyio.move_on_after(self._interval_s):
-                await self._stopped.wait()
-
-    async def renew(self) -> None:
+    async def tick(self) -> None:
         """One round. A lease that is lost stops its task: another attempt owns it, and this one's result can't count."""
         now = self._clock.monotonic()
         # A younger lease is a heartbeat old at most; most tasks end before theirs is ever renewed.
-        due = [
-            delivery for delivery in self._executor.running.values() if now - delivery.lease_at >= self._interval_s / 2
-        ]
+        due = [attempt for attempt in self._held() if now - attempt.lease_at >= self._interval_s / 2]
         try:
             incarnation = await self._store.incarnation()
             for at in range(0, len(due), _MOST):
-                part = due[at : at + _MOST]
-                leases = [
-                    Lease(
-                        delivery.envelope.id,
-                        delivery.nonce,
-                        delivery.attempt,
-                        now - delivery.lease_at < self._restorable_s,
-                    )
-                    for delivery in part
-                ]
-                held = await self._store.tasks.renew(self._worker_id, leases)
-                for delivery, lease, ok in zip(part, leases, held, strict=True):
-                    if ok:
-                        delivery.lease_at = now
-                    elif delivery.nonce == lease.nonce and self._executor.running.get(lease.task_id) is delivery:
-                        log.warning("%r has lost its lease: attempt %d is stopped", delivery, delivery.attempt)
-                        self._executor.cancel(delivery, StopReason.LEASE_LOST)
+                await self._renew(due[at : at + _MOST], now)
         except StoreUnavailable as error:
             log.warning("leases are not renewed: %s", error)
             return
@@ -101,3 +73,17 @@ class Renewer(Service):
             log.error("Redis has lost its data (incarnation %s is now %s)", self._incarnation, incarnation)
             self._on_data_lost()
         self._incarnation = incarnation
+
+    async def _renew(self, attempts: list[Attempt], now: float) -> None:
+        leases = [
+            Lease(attempt.envelope.id, attempt.nonce, attempt.number, now - attempt.lease_at < self._restorable_s)
+            for attempt in attempts
+        ]
+        held = await self._store.tasks.renew(self._worker_id, leases)
+        for attempt, ok in zip(attempts, held, strict=True):
+            if ok:
+                attempt.lease_at = now
+            elif attempt.running is not None:
+                # One that has ended meanwhile, and has stored its end, holds no lease: that is no loss.
+                log.warning("%r has lost its lease and is stopped", attempt)
+                attempt.cancel(StopReason.LEASE_LOST)

@@ -8,7 +8,10 @@ received and are not in flight. Algorithm after Confluent's Parallel Consumer (`
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from yadtq.delivery.delivery import Delivery
 
 __all__ = ["PartitionTracker"]
 
@@ -43,6 +46,10 @@ class PartitionTracker(Generic[T]):
     def done(self, offset: int) -> None:
         """Finished. Twice is once."""
         self._in_flight.pop(offset, None)
+
+    def release(self, delivery: Delivery) -> None:
+        """`delivery.Source`."""
+        self._in_flight.pop(delivery.record.offset, None)
 
     @property
     def watermark(self) -> int:

@@ -1,126 +1,137 @@
-"""What waits to be claimed: fresh records, parked ones, and suspects. No I/O.
+"""The waiting room: everything that has been received and is not being claimed. No I/O.
 
-Partitions take turns: one with a long backlog must not keep a task of another waiting, least of all one that a dead worker
-has left behind. Within a partition what was parked goes before what is fresh: it is the older.
-A parked record takes no concurrency slot. It is looked at again when it is due, when its task ends in this process, or
-when a death certificate or a loss of Redis's data may have changed what it waits for.
+A delivery waits for its turn (`turns/`), for a time (parked), or for an event (a gate says which, `gates/`). None of
+them has a slot. What was parked comes back before what is fresh: it is the older. Parked deliveries are also looked at
+when a death certificate or a loss of Redis's data may have changed what they wait for.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict, deque
+from collections import deque
 from itertools import count
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from yadtq.delivery.delivery import On
+from yadtq.delivery.place import Place
 
-    from yadtq.delivery.delivery import Delivery
-    from yadtq.delivery.tracker import PartitionTracker
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Sequence
+
+    from yadtq.delivery.delivery import Delivery, Gate
+    from yadtq.delivery.turns.turns import Turns
     from yadtq.runtime.clock import Clock
 
-__all__ = ["Intake"]
-
-#: Where there is not room for one of each partition: turns of one would cost as much as the tasks.
-_SHORT_TURN = 4
+__all__ = ["WaitingRoom"]
 
 
-class Intake:
-    """Deliveries of a partition that went to another worker are dropped on their way out."""
+class WaitingRoom:
+    """gates: asked in this order, each only for deliveries that it concerns."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, *, clock: Clock, turns: Turns, gates: Sequence[Gate] = ()) -> None:
         self._clock = clock
-        #: By partition, none empty; the one at the front has waited longest for its turn.
-        self._waiting: OrderedDict[PartitionTracker[Delivery], deque[Delivery]] = OrderedDict()
+        self._turns = turns
+        self._gates = gates
         self._parked: list[tuple[float, int, Delivery]] = []
-        self._suspects: deque[Delivery] = deque()
         self._serial = count()
-        #: Deliveries of a task that runs in this very process (a duplicate, or a record that came again), by task id.
-        self._doubles: dict[str, list[Delivery]] = {}
+        self._gated: dict[Hashable, deque[Delivery]] = {}
 
     def add(self, deliveries: Iterable[Delivery]) -> None:
         """Fresh ones, behind what waits already."""
         for delivery in deliveries:
-            self._queue_of(delivery).append(delivery)
+            for gate in self._gates:
+                if gate.concerns(delivery.task, delivery.envelope):
+                    delivery.gates = (*delivery.gates, gate)
+            delivery.place = Place.WAITING
+            self._turns.add(delivery)
 
-    def put_first(self, deliveries: Iterable[Delivery]) -> None:
+    def put_first(self, deliveries: Sequence[Delivery]) -> None:
         """Before what waits already, in their order."""
-        for delivery in reversed(list(deliveries)):
-            self._queue_of(delivery).appendleft(delivery)
-
-    def _queue_of(self, delivery: Delivery) -> deque[Delivery]:
-        queue = self._waiting.get(delivery.tracker)
-        if queue is None:
-            queue = self._waiting[delivery.tracker] = deque()
-        return queue
+        for delivery in reversed(deliveries):
+            delivery.place = Place.WAITING
+            self._turns.put_first(delivery)
 
     def park(self, delivery: Delivery, seconds: float) -> None:
+        """Until a time."""
+        delivery.place = Place.PARKED
         heapq.heappush(self._parked, (self._clock.monotonic() + seconds, next(self._serial), delivery))
 
-    def park_suspect(self, delivery: Delivery) -> None:
-        """It has crashed workers: to be claimed when no other suspect runs here."""
-        self._suspects.append(delivery)
+    def hold(self, delivery: Delivery, key: Hashable) -> None:
+        """Until the event `key`."""
+        delivery.place = Place.GATED
+        self._gated.setdefault(key, deque()).append(delivery)
 
-    def park_double(self, delivery: Delivery) -> None:
-        """Its task runs here already, under another delivery's lease."""
-        self._doubles.setdefault(delivery.envelope.id, []).append(delivery)
+    def opened(self, key: Hashable, most: int | None = None) -> None:
+        """The event has come: those that have waited longest for it are asked again. most: how many; None: all."""
+        if not self._gated:
+            return
+        held = self._gated.get(key)
+        if held is None:
+            return
+        if most is None or most >= len(held):
+            self.put_first(list(self._gated.pop(key)))
+        else:
+            self.put_first([held.popleft() for _ in range(most)])
 
-    def ended(self, task_id: str) -> None:
-        """The task ran here and doesn't any more: doubles may find out how it went."""
-        if self._doubles:
-            self.put_first(self._doubles.pop(task_id, ()))
+    def came_back(self, delivery: Delivery) -> None:
+        """It was let go and was not granted, or its attempt has ended: its gates may let another one go."""
+        for gate in delivery.gates:
+            if (key := gate.came_back(delivery)) is not None:
+                self.opened(key, 1)
 
     def wake_all(self) -> None:
         """Everything parked is due now."""
         parked, self._parked = self._parked, []
-        self.put_first(delivery for _, _, delivery in sorted(parked))
+        self.put_first([delivery for _, _, delivery in sorted(parked)])
 
     def take(self, most: int) -> list[Delivery]:
-        """Up to `most` deliveries to claim, of each partition its share."""
+        """Up to `most` deliveries to claim: those whose turn it is, and which no gate holds back."""
         if self._parked:
             self._wake_due()
         taken: list[Delivery] = []
-        turn = (most // len(self._waiting) if self._waiting else 0) or _SHORT_TURN
-        while self._waiting and len(taken) < most:
-            tracker, queue = next(iter(self._waiting.items()))
-            share = min(turn, most - len(taken))
-            if tracker.lost:
-                del self._waiting[tracker]
-            elif len(queue) <= share:
-                taken += queue
-                del self._waiting[tracker]
-            else:
-                taken += [queue.popleft() for _ in range(share)]
-                self._waiting.move_to_end(tracker)
+        while (left := most - len(taken)) and (batch := self._turns.take(left)):
+            for delivery in batch:
+                if not delivery.gates or self._may_go(delivery):
+                    delivery.place = Place.CLAIMING
+                    taken.append(delivery)
         return taken
+
+    def _may_go(self, delivery: Delivery) -> bool:
+        now = self._clock.monotonic()
+        for at, gate in enumerate(delivery.gates):
+            answer = gate.ask(delivery, now)
+            if answer is None:
+                continue
+            for earlier in delivery.gates[:at]:
+                earlier.came_back(delivery)  # nobody else could have gone meanwhile, so no event is told
+            if isinstance(answer, On):
+                self.hold(delivery, answer.key)
+            else:
+                self.park(delivery, answer.seconds)
+            return False
+        return True
 
     def _wake_due(self) -> None:
         now = self._clock.monotonic()
         due = []
         while self._parked and self._parked[0][0] <= now:
             due.append(heapq.heappop(self._parked)[2])
-        self.put_first(due)
-
-    def take_suspect(self) -> Delivery | None:
-        while self._suspects:
-            delivery = self._suspects.popleft()
-            if not delivery.tracker.lost:
-                return delivery
-        return None
+        if due:
+            self.put_first(due)
 
     def next_due(self) -> float | None:
         """Monotonic time at which something parked is due."""
         return self._parked[0][0] if self._parked else None
 
     @property
-    def has_fresh(self) -> bool:
-        return bool(self._waiting)
-
-    @property
-    def has_suspects(self) -> bool:
-        return bool(self._suspects)
-
-    @property
     def parked(self) -> int:
-        return len(self._parked) + len(self._suspects) + sum(map(len, self._doubles.values()))
+        """How many wait for a time or an event."""
+        return len(self._parked) + sum(map(len, self._gated.values()))
+
+    def contents(self) -> dict[Place, list[Delivery]]:
+        """All deliveries in the room, by place: for the audit."""
+        return {
+            Place.WAITING: self._turns.waiting(),
+            Place.PARKED: [delivery for _, _, delivery in self._parked],
+            Place.GATED: [delivery for held in self._gated.values() for delivery in held],
+        }

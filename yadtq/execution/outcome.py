@@ -10,22 +10,23 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
-from yadtq.delivery.delivery import StopReason
-from yadtq.errors import InvalidArguments, TaskTimeout
+from yadtq.errors import Discard, InvalidArguments, Retry, TaskTimeout
+from yadtq.execution.attempt import StopReason
 from yadtq.wire.codec import encode
 from yadtq.wire.states import TaskStatus
 
 if TYPE_CHECKING:
-    from yadtq.delivery.delivery import Delivery
+    from yadtq.execution.attempt import Attempt
 
 __all__ = ["Outcome", "error_payload", "outcome_of"]
 
 log = logging.getLogger("yadtq.worker")
 
-_TRACEBACK_BYTES = 8_000
+_TRACEBACK_CHARS = 8_000
 _MESSAGE_CHARS = 4_000
 #: Folders whose frames are between the worker and the task's own.
 _MACHINERY = (str(Path(__file__).parent), str(Path(anyio.__file__).parent))
+_BROKEN_OFF = (StopReason.SHUTDOWN, StopReason.LEASE_LOST)
 
 
 class Outcome(NamedTuple):
@@ -34,32 +35,47 @@ class Outcome(NamedTuple):
     payload: the result, or the error as JSON. retry_in_s: for RETRYING.
     """
 
-    delivery: Delivery
+    attempt: Attempt
     status: TaskStatus | None
     payload: bytes = b""
     retry_in_s: float = 0.0
 
 
-def outcome_of(delivery: Delivery, error: BaseException, jitter: float) -> Outcome:
-    """What an exception means for the task: another attempt, the end, or nothing at all. jitter: 0 to 1, of the back-off."""
-    if isinstance(error, asyncio.CancelledError):
-        if delivery.stop_reason in (StopReason.SHUTDOWN, StopReason.LEASE_LOST):
-            return Outcome(delivery, None)
-        if delivery.stop_reason is StopReason.TIMEOUT:
-            limit = delivery.envelope.timeout_s or (delivery.task.timeout if delivery.task else None) or 0.0
-            error = TaskTimeout(f"it ran for longer than its timeout of {limit:g} s")
-    name, message = type(error).__name__, _message(error)
-    text = _traceback(error)
-    if delivery.task is None or isinstance(error, InvalidArguments):
-        return Outcome(delivery, TaskStatus.FAILED, error_payload(name, message, text))
-    policy = delivery.task.retry
-    if delivery.envelope.retries is not None:
-        policy = policy.with_retries(delivery.envelope.retries)
-    delay = policy.delay(delivery.failures + 1, error, jitter)
+def outcome_of(attempt: Attempt, error: BaseException, jitter: float) -> Outcome:
+    """What an exception means for the task: another attempt, the end, or nothing at all. jitter: 0 to 1, of the back-off.
+
+    Never raises: an exception is the task's own code (its `__str__`, its `delay`), and the slot depends on an outcome.
+    """
+    try:
+        return _outcome(attempt, error, jitter)
+    except BaseException as second:
+        # Of whatever kind: SystemExit from a `__str__` would end the worker, CancelledError would lose the outcome.
+        name = type(error).__name__
+        problem = f"its error could not be read: {type(second).__name__} while looking at it"
+        return Outcome(attempt, TaskStatus.FAILED, error_payload(name, problem))
+
+
+def _outcome(attempt: Attempt, error: BaseException, jitter: float) -> Outcome:
+    # The reason first: a task that answers its cancellation with another exception was broken off all the same.
+    if attempt.stop in _BROKEN_OFF:
+        return Outcome(attempt, None)
+    task, envelope = attempt.task, attempt.envelope
+    if attempt.stop is StopReason.TIMEOUT and not isinstance(error, Discard | Retry):
+        limit_s = envelope.timeout_s or (task.timeout if task else None) or 0.0
+        late = TaskTimeout(f"it ran for longer than its timeout of {limit_s:g} s")
+        if not isinstance(error, asyncio.CancelledError):
+            late.__cause__ = error
+        late.__traceback__ = error.__traceback__
+        error = late
+    name, message, text = type(error).__name__, _message(error), _traceback(error)
+    if task is None or isinstance(error, InvalidArguments):
+        return Outcome(attempt, TaskStatus.FAILED, error_payload(name, message, text))
+    policy = task.retry if envelope.retries is None else task.retry.with_retries(envelope.retries)
+    delay = policy.delay(attempt.failures + 1, error, jitter)
     if delay is None:
-        return Outcome(delivery, TaskStatus.FAILED, error_payload(name, message, text))
-    log.info("%r failed on attempt %d (%s: %s), next in %.1f s", delivery, delivery.attempt, name, message, delay)
-    return Outcome(delivery, TaskStatus.RETRYING, error_payload(name, message[:200]), delay)
+        return Outcome(attempt, TaskStatus.FAILED, error_payload(name, message, text))
+    log.info("%r failed (%s: %s), next in %.1f s", attempt, name, message, delay)
+    return Outcome(attempt, TaskStatus.RETRYING, error_payload(name, message[:200]), delay)
 
 
 def error_payload(name: str, message: str, trace: str = "") -> bytes:
@@ -74,7 +90,7 @@ def error_payload(name: str, message: str, trace: str = "") -> bytes:
 def _message(error: BaseException) -> str:
     try:
         return str(error)[:_MESSAGE_CHARS]
-    except Exception as broken:
+    except BaseException as broken:  # also SystemExit and CancelledError: it is only a message
         return f"(its message raised {type(broken).__name__})"
 
 
@@ -83,4 +99,8 @@ def _traceback(error: BaseException) -> str:
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_MACHINERY):
         frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames))[-_TRACEBACK_BYTES:]
+    try:
+        return "".join(traceback.format_exception(type(error), error, frames))[-_TRACEBACK_CHARS:]
+    except BaseException as broken:  # a SyntaxError whose text is bytes, for one: the frames alone are worth having
+        lines = traceback.format_tb(frames)
+        return "".join([*lines, f"(the error could not be formatted: {type(broken).__name__})"])[-_TRACEBACK_CHARS:]

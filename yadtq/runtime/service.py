@@ -63,7 +63,7 @@ class Service(ABC):
         """Ask `run` to finish what it holds and return. Never waits."""
 
     async def drained(self) -> None:  # noqa: B027 - most services hold nothing
-        """Returns when nothing is held any more that must not be lost. Called after `stop`, under a deadline."""
+        """Take in nothing more, and return when nothing is held that must not be lost. Before `stop`, under a deadline."""
 
     def hurry(self) -> None:  # noqa: B027 - most services can't be any faster
         """The deadline of `drained` is over: break off what can be broken off. `drained` is then called once more."""

@@ -20,7 +20,7 @@ from yadtq.errors import ConfigError, YadtqError
 from yadtq.settings import WorkerSettings
 from yadtq.worker.logs import quieten_aiokafka
 from yadtq.worker.parent import report_to_supervisor
-from yadtq.worker.worker import Worker
+from yadtq.worker.worker import Worker, make_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,7 @@ async def serve(worker: Worker) -> None:
     try:
         await worker.run()
     finally:
-        if left := worker.executor.unstoppable:
+        if left := worker.parts.executor.unstoppable:
             # asyncio would wait for such tasks, and Python for such threads, for as long as they take.
             log.critical("tasks that don't end are cut off: %s", left, exc_info=sys.exc_info()[0] is not None)
             logging.shutdown()
@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
         slot, worker_id = os.environ.get("YADTQ_SLOT"), os.environ.get("YADTQ_SLOT_WORKER")
 
         async def start() -> None:
-            await serve(Worker(app, options, slot=slot, worker_id=worker_id, pipe=pipe))
+            await serve(make_worker(app, options, slot=slot, worker_id=worker_id, pipe=pipe))
 
         calm_the_collector()
         with asyncio.Runner(loop_factory=loop_factory(options.loop)) as runner:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import anyio
@@ -12,27 +12,34 @@ import anyio
 from yadtq.errors import BrokerUnavailable
 from yadtq.runtime.seams import OutRecord
 from yadtq.runtime.service import Service
-from yadtq.wire.heartbeat import Heartbeat, RunningTask
+from yadtq.wire.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskStatus
+    from collections.abc import Callable
 
-    from yadtq.delivery.completer import Completer
-    from yadtq.delivery.fetcher import Fetcher
-    from yadtq.delivery.waiting import Intake
-    from yadtq.execution.executor import Executor
-    from yadtq.outside import Place
-    from yadtq.runtime.clock import Clock
+    from anyio.abc import TaskStatus as Started
+
+    from yadtq.outside import Outside
     from yadtq.runtime.seams import Producer
-    from yadtq.settings import WorkerSettings
-    from yadtq.worker.parent import Parent
+    from yadtq.worker.facts import WorkerFacts
+    from yadtq.worker.machine import Machine
 
-__all__ = ["Heart"]
+__all__ = ["Heart", "Identity"]
 
 log = logging.getLogger("yadtq.worker")
 
-_MOST_RUNNING = 100
-_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+Phase = Literal["starting", "running", "draining", "stopped"]
+_SEND_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """worker_id: of this process. slot: its static membership id. What stays the same in all its heartbeats."""
+
+    worker_id: str
+    slot: str | None
+    queues: tuple[str, ...]
+    concurrency: int
 
 
 class Heart(Service):
@@ -42,71 +49,66 @@ class Heart(Service):
 
     def __init__(
         self,
-        place: Place,
-        worker_id: str,
-        slot: str | None,
-        topic: str,
-        interval_s: float,
+        *,
+        identity: Identity,
+        facts: Callable[[], WorkerFacts],
+        outside: Outside,
+        machine: Machine,
         producer: Producer,
-        parent: Parent,
-        fetcher: Fetcher,
-        intake: Intake,
-        executor: Executor,
-        completer: Completer,
-        options: WorkerSettings,
-        clock: Clock,
+        interval_s: float,
     ) -> None:
-        self._place = place
-        self._worker_id = worker_id
-        self._slot = slot
-        self._topic = topic
-        self._interval_s = interval_s
+        self._identity = identity
+        self._facts = facts
+        self._outside = outside
+        self._machine = machine
         self._producer = producer
-        self._parent = parent
-        self._fetcher = fetcher
-        self._intake = intake
-        self._executor = executor
-        self._completer = completer
-        self._options = options
-        self._clock = clock
+        self._interval_s = interval_s
         self._stopped = anyio.Event()
         self._seq = 0
         self._sending = False
         self._lag_s = 0.0
-        self.phase: Literal["starting", "running", "draining", "stopped"] = "starting"
+        self.phase: Phase = "starting"
 
     def stop(self) -> None:
         self._stopped.set()
 
-    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        await self.turn("starting")
+    async def drained(self) -> None:
+        await self.phase_is("stopped")
+
+    async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        clock = self._outside.clock
+        await self.phase_is("starting")
         task_status.started()
         async with anyio.create_task_group() as group:
             while not self._stopped.is_set():
-                asked = self._clock.monotonic()
+                asked = clock.monotonic()
                 with anyio.move_on_after(self._interval_s):
                     await self._stopped.wait()
-                self._lag_s = max(0.0, self._clock.monotonic() - asked - self._interval_s)
+                self._lag_s = max(0.0, clock.monotonic() - asked - self._interval_s)
                 if self.phase != "stopped":
                     self._tell_parent()
                     if not self._sending:  # Kafka may be slow: the next beat must not be late for it
                         group.start_soon(self._send)
             group.cancel_scope.cancel()
 
-    async def turn(self, phase: Literal["starting", "running", "draining", "stopped"]) -> None:
+    async def phase_is(self, phase: Phase) -> None:
         """Change the phase, and say so at once; not for longer than two seconds."""
         self.phase = phase
         self._tell_parent()
-        with anyio.move_on_after(2):
+        with anyio.move_on_after(_SEND_S):
             await self._send()
 
     def _tell_parent(self) -> None:
         self._seq += 1
-        self._parent.tell(json.dumps({"phase": self.phase, "seq": self._seq, "loop_lag_s": round(self._lag_s, 4)}))
+        self._machine.parent.tell(
+            json.dumps({"phase": self.phase, "seq": self._seq, "loop_lag_s": round(self._lag_s, 4)})
+        )
 
     async def _send(self) -> None:
         self._sending = True
-        record = OutRecord(self._topic, self._heartbeat().encode(), self._worker_id.encode())
+        record = OutRecord(
+            self._outside.names.heartbeats, self._heartbeat().encode(), self._identity.worker_id.encode()
+        )
         try:
             await self._producer.append([record])
         except BrokerUnavailable as error:
@@ -116,43 +118,25 @@ class Heart(Service):
             self._sending = False
 
     def _heartbeat(self) -> Heartbeat:
-        now = self._clock.monotonic()
-        completer, executor = self._completer, self._executor
-        running = tuple(
-            RunningTask(
-                id=delivery.envelope.id,
-                task=delivery.envelope.task,
-                attempt=delivery.attempt,
-                age_s=round(now - delivery.started_at, 3),
-            )
-            for delivery in list(executor.running.values())[:_MOST_RUNNING]
-        )
+        identity, facts = self._identity, self._facts()
+        host, pid = self._outside.place
         return Heartbeat(
-            worker=self._worker_id,
-            slot=self._slot,
-            host=self._place.host,
-            pid=self._place.pid,
+            worker=identity.worker_id,
+            slot=identity.slot,
+            host=host,
+            pid=pid,
             phase=self.phase,
             seq=self._seq,
-            at=self._clock.time(),
-            queues=self._options.queues,
-            concurrency=executor.concurrency,
+            at=self._outside.clock.time(),
+            queues=identity.queues,
+            concurrency=identity.concurrency,
             loop_lag_s=round(self._lag_s, 4),
-            rss_bytes=_rss_bytes(),
-            running=running,
-            partitions=self._fetcher.lags(),
-            parked=self._intake.parked,
-            succeeded=completer.succeeded,
-            failed=completer.failed,
-            retried=completer.retried,
-            fenced=completer.fenced,
+            rss_bytes=self._machine.rss_bytes(),
+            running=facts.running,
+            partitions=facts.partitions,
+            parked=facts.parked,
+            succeeded=facts.succeeded,
+            failed=facts.failed,
+            retried=facts.retried,
+            fenced=facts.fenced,
         )
-
-
-def _rss_bytes() -> int:
-    """Resident memory; 0 where /proc is not there."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as statm:
-            return int(statm.read().split()[1]) * _PAGE
-    except OSError:
-        return 0

@@ -25,14 +25,11 @@ log = logging.getLogger("yadtq.worker")
 
 
 class Parent(Service):
-    """A service; without a supervisor it only waits for its end.
-
-    on_gone: called once when the supervisor's end of the pipe closes, which happens even if it is killed.
-    """
+    """A service; without a supervisor it only waits for its end."""
 
     name = "parent"
 
-    def __init__(self, pipe: str | None, on_gone: Callable[[], None]) -> None:
+    def __init__(self, pipe: str | None = None) -> None:
         """pipe: `YADTQ_PIPE`, two file descriptors: to read from, to write to."""
         self._fds: tuple[int, int] | None = None
         #: The supervisor is gone: nobody will start a successor in this slot.
@@ -45,7 +42,8 @@ class Parent(Service):
             for fd in self._fds:
                 os.set_blocking(fd, False)
                 os.set_inheritable(fd, False)  # a task's child process must not keep the line open after our death
-        self._on_gone = on_gone
+        #: Called once when the supervisor's end of the pipe closes, which happens even if it is killed.
+        self.on_gone: Callable[[], None] = lambda: None
         self._stopped = anyio.Event()
 
     def stop(self) -> None:
@@ -69,7 +67,7 @@ class Parent(Service):
                 asyncio.get_running_loop().remove_reader(self._fds[0])
                 log.warning("the supervisor is gone: draining")
                 self.orphaned = True
-                self._on_gone()
+                self.on_gone()
 
     def tell(self, line: str) -> None:
         """One line; lost if nobody reads (a frozen supervisor fills the pipe), since the next one says the same."""

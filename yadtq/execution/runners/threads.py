@@ -1,4 +1,4 @@
-"""Threads for sync tasks, a bounded number of them: one that can't be ended keeps its place until its function returns.
+"""Sync functions, in threads, a bounded number of them: one that can't be ended keeps its place until its function returns.
 
 A thread can't be interrupted. A task that is stopped (time-out, drain, lost lease) is therefore left to itself: its result
 is not taken, but its thread counts for as long as it runs. Otherwise retries of a call that hangs would pile up threads
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import math
 import threading
 from typing import TYPE_CHECKING, Any
@@ -17,29 +18,44 @@ import anyio
 import anyio.to_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
-    from yadtq.delivery.delivery import Delivery
+    from yadtq.execution.attempt import Attempt
+    from yadtq.execution.limits import Limits
+    from yadtq.execution.runners.runner import Call
 
-__all__ = ["Threads"]
+__all__ = ["ThreadRunner"]
 
 
-class Threads:
-    """`limit` functions at once; further ones wait for a place."""
+class ThreadRunner:
+    """`runner.Runner` with `total` threads.
 
-    def __init__(self, limit: int) -> None:
-        self._places = anyio.CapacityLimiter(limit)
+    on_free: called in the loop when a thread that was left to itself has returned at last. A waiting room that lets no more
+    than `room()` sync tasks go keeps them from waiting here with a lease and a slot in hand.
+    """
+
+    def __init__(self, total: int, limits: Limits) -> None:
+        self.total = total
+        self.on_free: Callable[[], None] = lambda: None
+        self._limits = limits
+        self._places = anyio.CapacityLimiter(total)
         self._unlimited = anyio.CapacityLimiter(math.inf)  # ours is the limit; anyio's would be a second one
-        self._busy: dict[object, Delivery] = {}
+        #: What runs in a thread, by its place. A place is of a call: a later attempt of the same task has another.
+        self._busy: dict[object, Attempt] = {}
 
-    @property
-    def busy(self) -> set[Delivery]:
-        """Whose functions run, those left to themselves among them."""
-        return set(self._busy.values())
+    def left_behind(self) -> Collection[Attempt]:
+        return [attempt for attempt in self._busy.values() if attempt.running is None]
 
-    async def run(self, delivery: Delivery, call: Callable[[], Any]) -> Any:
-        """What `call` returns. If this is cancelled, `call` goes on, or is not begun any more."""
-        place = object()  # not the delivery: it may be tried again while an earlier attempt's thread still runs
+    async def call(self, attempt: Attempt, call: Call, timeout_s: float | None) -> Any:
+        function, args, kwargs = call
+        value = await self._in_thread(attempt, lambda: function(*args, **kwargs), timeout_s)
+        if inspect.isawaitable(value):  # a plain decorator around an async function
+            value = await value
+        return value
+
+    async def _in_thread(self, attempt: Attempt, function: Callable[[], Any], timeout_s: float | None) -> Any:
+        """If this is cancelled, `function` goes on, or is not begun any more."""
+        place = object()
         await self._places.acquire_on_behalf_of(place)
         loop = asyncio.get_running_loop()
         lock = threading.Lock()
@@ -51,14 +67,16 @@ class Threads:
                 if given_up:
                     return None
                 begun = True
-                self._busy[place] = delivery
+                self._busy[place] = attempt
             try:
-                return call()
+                return function()
             finally:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
                     loop.call_soon_threadsafe(self._leave, place)
 
         try:
+            if timeout_s is not None:  # only now: a task must not time out in the queue for a thread
+                self._limits.start(attempt, timeout_s)
             return await anyio.to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=self._unlimited)
         finally:
             with lock:
@@ -67,5 +85,7 @@ class Threads:
                     self._leave(place)
 
     def _leave(self, place: object) -> None:
-        self._busy.pop(place, None)
+        attempt = self._busy.pop(place, None)
         self._places.release_on_behalf_of(place)
+        if attempt is not None and attempt.running is None:
+            self.on_free()

@@ -1,0 +1,53 @@
+"""The conservation laws of a worker, checkable between any two steps of its loop: for tests and the simulation.
+
+every delivery in flight is in exactly one place, the one that it says it is in
+free + reserved + running slots = concurrency
+every running attempt is the attempt of a delivery that is RUNNING
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from yadtq.delivery.place import Place
+
+if TYPE_CHECKING:
+    from yadtq.delivery.claimer import Claimer
+    from yadtq.delivery.completer import Completer
+    from yadtq.delivery.delivery import Delivery
+    from yadtq.delivery.partitions import Partitions
+    from yadtq.delivery.waiting import WaitingRoom
+    from yadtq.execution.executor import Executor
+
+__all__ = ["audit"]
+
+#: Places whose part keeps no list that could be compared.
+_UNLISTED = (Place.CLAIMING, Place.OUTBOX)
+
+
+def audit(
+    *, partitions: Partitions, room: WaitingRoom, claimer: Claimer, executor: Executor, completer: Completer
+) -> list[str]:
+    """What is violated, in words; empty if all laws hold."""
+    found: list[str] = []
+    listed: dict[Place, list[Delivery]] = room.contents()
+    listed[Place.RUNNING] = [attempt.origin for attempt in executor.attempts()]
+    listed[Place.STORING] = completer.storing()
+    seen: Counter[int] = Counter()
+    for place, deliveries in listed.items():
+        for delivery in deliveries:
+            seen[id(delivery)] += 1
+            if delivery.place is not place:
+                found.append(f"{delivery!r} is in {place.value} and says {delivery.place.value}")
+    for delivery in partitions.in_flight():
+        if delivery.place in _UNLISTED:
+            continue
+        if (count := seen[id(delivery)]) != 1:
+            found.append(f"{delivery!r} ({delivery.place.value}) is in {count} places")
+    slots = executor.slots
+    if slots.free + slots.reserved + slots.running != slots.total or min(slots.free, slots.reserved, slots.running) < 0:
+        found.append(f"slots: {slots.free} free, {slots.reserved} reserved, {slots.running} running of {slots.total}")
+    if claimer.claiming != slots.reserved:
+        found.append(f"slots: {slots.reserved} reserved for {claimer.claiming} claims on their way")
+    return found

@@ -1,0 +1,1 @@
+"""What may not be claimed yet, and what it waits for."""

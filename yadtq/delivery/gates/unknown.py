@@ -1,0 +1,39 @@
+"""Tasks whose name no code here knows: they wait a while for a deploy, and then end in the dead-letter topic."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from yadtq.delivery.delivery import Until
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from yadtq.delivery.delivery import Delivery
+    from yadtq.task import Task
+    from yadtq.wire.envelope import Envelope
+
+__all__ = ["UnknownTasks"]
+
+log = logging.getLogger("yadtq.worker")
+
+
+class UnknownTasks:
+    """`gate.Gate`. window_s: how long one waits, from its arrival."""
+
+    def __init__(self, window_s: float) -> None:
+        self._window_s = window_s
+
+    def concerns(self, task: Task[Any, Any] | None, envelope: Envelope) -> bool:
+        return task is None
+
+    def ask(self, delivery: Delivery, now: float) -> Until | None:
+        left = delivery.received_at + self._window_s - now
+        if left <= 0:
+            return None
+        log.warning("%r: no such task here; it waits %.0f s for a deploy", delivery, left)
+        return Until(left)
+
+    def came_back(self, delivery: Delivery) -> Hashable | None:
+        return None

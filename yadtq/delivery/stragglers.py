@@ -1,0 +1,111 @@
+"""Moves what holds a watermark back for too long to the tail of its partition, and releases its offset (D3).
+
+A copy has the same bytes, the same id and so the same lease: whoever receives it waits for as long as the task runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+import anyio
+
+from yadtq.delivery.delivery import UNDECODABLE
+from yadtq.runtime.seams import OutRecord
+from yadtq.runtime.service import Service, Stage
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus as Started
+
+    from yadtq.delivery.delivery import Delivery
+    from yadtq.delivery.outbox import Outbox
+    from yadtq.delivery.partitions import Partitions
+    from yadtq.delivery.tracker import PartitionTracker
+    from yadtq.runtime.clock import Clock
+    from yadtq.runtime.seams import Partition
+    from yadtq.settings import WorkerSettings
+
+__all__ = ["Stragglers", "late"]
+
+log = logging.getLogger("yadtq.worker")
+
+_LOOK_S = 1.0
+#: What has come just now is no straggler, it waits for its turn.
+_STALLED_S = 0.25
+_MOVED_AT_ONCE = 100
+
+
+def late(tracker: PartitionTracker[Delivery], *, now: float, span: int, age_s: float) -> list[Delivery]:
+    """What should move: what is older than `age_s`, and where the span is used up, what lies in its first half.
+
+    Half of the span at once: after a rebalance as many records as another worker has slots may be waited for.
+    """
+    stalled = tracker.span >= span
+    head = tracker.head()
+    if head is None or head.received_at > now - (_STALLED_S if stalled else age_s):
+        return []
+    end = tracker.watermark + span // 2 if stalled else 0
+    return [
+        delivery
+        for delivery in tracker.items()
+        if delivery.envelope is not UNDECODABLE and (delivery.record.offset < end or delivery.received_at < now - age_s)
+    ]
+
+
+class Stragglers(Service):
+    """A service that looks once a second, and when a partition has no room left (`wake`)."""
+
+    name = "stragglers"
+    stage = Stage.INTAKE
+
+    def __init__(self, *, partitions: Partitions, outbox: Outbox, clock: Clock, options: WorkerSettings) -> None:
+        self._partitions = partitions
+        self._outbox = outbox
+        self._clock = clock
+        self._span = options.span
+        self._age_s = options.straggler_age_s
+        self._woken = asyncio.Event()
+        self._stopped = False
+        #: A partition's next copies go when those before are in Kafka.
+        self._moving: set[Partition] = set()
+
+    def wake(self) -> None:
+        self._woken.set()
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._woken.set()
+
+    async def drained(self) -> None:
+        self.stop()
+
+    async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        while not self._stopped:
+            with anyio.move_on_after(min(_LOOK_S, self._age_s / 4)):
+                await self._woken.wait()
+            self._woken.clear()
+            if not self._stopped:
+                self.look()
+
+    def look(self) -> None:
+        now = self._clock.monotonic()
+        for partition, tracker in self._partitions.trackers.items():
+            if partition not in self._moving and (found := late(tracker, now=now, span=self._span, age_s=self._age_s)):
+                self._move(partition, found[:_MOVED_AT_ONCE])
+
+    def _move(self, partition: Partition, found: list[Delivery]) -> None:
+        copies = [
+            OutRecord(record.topic, record.value, record.key, record.partition, list(record.headers))
+            for record in (delivery.record for delivery in found)
+        ]
+
+        def moved() -> None:
+            log.info("%d records moved to the tail of %s/%d: %r first", len(found), *partition, found[0])
+            self._moving.discard(partition)
+            for delivery in found:
+                delivery.source.release(delivery)  # its offset only: the delivery goes on where it is
+
+        self._moving.add(partition)
+        self._outbox.put(copies, moved)

@@ -1,0 +1,30 @@
+"""The seam for whose turn it is among all that may be claimed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from yadtq.delivery.delivery import Delivery
+
+__all__ = ["Turns"]
+
+
+class Turns(Protocol):
+    """A queue of queues. No I/O. Deliveries of a lost source are dropped on their way out."""
+
+    def add(self, delivery: Delivery) -> None:
+        """Behind what waits already."""
+        ...
+
+    def put_first(self, delivery: Delivery) -> None:
+        """Before what waits already."""
+        ...
+
+    def take(self, most: int) -> list[Delivery]:
+        """Up to `most` whose turn it is; fewer only if there are no more."""
+        ...
+
+    def waiting(self) -> list[Delivery]:
+        """All of them, in no order that means anything."""
+        ...

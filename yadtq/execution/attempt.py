@@ -1,0 +1,61 @@
+"""One attempt to run a task: made when its claim is granted, and never used again.
+
+So nothing that belongs to an attempt (its time limit, its lease, an order to stop) can ever meet a later one.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from yadtq.task import Task
+    from yadtq.wire.envelope import Envelope
+
+__all__ = ["Attempt", "StopReason"]
+
+
+class StopReason(Enum):
+    """Why a running attempt is cancelled. A cancellation without one is the task's own."""
+
+    TIMEOUT = "timeout"
+    LEASE_LOST = "lease lost"
+    SHUTDOWN = "shutdown"
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """number: counted from 1. nonce: its fencing token. crashes, failures: of earlier attempts.
+
+    lease_at: monotonic seconds when the lease was last known to hold. origin: whose attempt it is; execution only hands it
+    back. started_at: monotonic seconds. running: the asyncio task, None before the start and after the end.
+    """
+
+    envelope: Envelope
+    task: Task[Any, Any] | None
+    number: int
+    nonce: str
+    crashes: int
+    failures: int
+    lease_at: float
+    origin: Any
+    started_at: float = 0.0
+    stop: StopReason | None = None
+    running: asyncio.Task[None] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Attempt {self.number} of {self.envelope.id} {self.envelope.task}>"
+
+    def cancel(self, reason: StopReason) -> None:
+        """Stop it; its outcome says why. The first reason counts. Does nothing once it has ended."""
+        running = self.running
+        if running is None or self.stop is not None:
+            return
+        self.stop = reason
+        # One that has not begun would end without an outcome if it were cancelled now; it looks at `stop` first.
+        if inspect.getcoroutinestate(running.get_coro()) != inspect.CORO_CREATED:  # type: ignore[arg-type]
+            running.cancel()

@@ -1,0 +1,77 @@
+"""From an attempt to the bytes of its result: arguments, context, the call itself, and the encoded answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from yadtq.context import TaskContext
+from yadtq.errors import ResultTooLarge
+from yadtq.execution.chain import chained
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from yadtq.execution.attempt import Attempt
+    from yadtq.execution.chain import Middleware
+    from yadtq.execution.runners.runner import Runner
+    from yadtq.task import Task
+
+__all__ = ["Calls"]
+
+
+class Calls:
+    """One a worker. runners: `loop` for async functions, `threads` for sync ones."""
+
+    def __init__(
+        self,
+        *,
+        app: str,
+        worker_id: str,
+        max_result_bytes: int,
+        loop: Runner,
+        threads: Runner,
+        middleware: Sequence[Middleware] = (),
+    ) -> None:
+        self._app = app
+        self._worker_id = worker_id
+        self._max_result_bytes = max_result_bytes
+        self._loop = loop
+        self._threads = threads
+        self._middleware = middleware
+
+    async def result(self, attempt: Attempt, task: Task[Any, Any]) -> bytes:
+        """Run the function once. Raises what it raises, `InvalidArguments`, or `Discard` for what it returned."""
+        envelope = attempt.envelope
+        # From the record, for each attempt: the last one may have changed its arguments.
+        args, kwargs = task.validate(tuple(envelope.args), envelope.kwargs)
+        timeout_s = envelope.timeout_s if envelope.timeout_s is not None else task.timeout
+        runner = self._loop if task.is_async else self._threads
+        if not (task.takes_context or self._middleware):
+            value = await runner.call(attempt, (task.function, args, kwargs), timeout_s)
+        else:
+            context = self._context(attempt, task)
+            if task.takes_context:
+                args = (context, *args)
+            call = (task.function, args, kwargs)
+            value = await chained(self._middleware, context, lambda: runner.call(attempt, call, timeout_s))()
+        payload = task.encode_result(value)
+        if len(payload) > self._max_result_bytes:
+            raise ResultTooLarge(
+                f"the result is {len(payload)} bytes encoded, max_result_bytes is {self._max_result_bytes}: "
+                "return a reference to the data"
+            )
+        return payload
+
+    def _context(self, attempt: Attempt, task: Task[Any, Any]) -> TaskContext:
+        return TaskContext(
+            task_id=attempt.envelope.id,
+            task=task.name,
+            app=self._app,
+            worker=self._worker_id,
+            attempt=attempt.number,
+            fencing_token=attempt.nonce,
+        )
+
+    def left_behind(self) -> Collection[Attempt]:
+        """Attempts that have ended though their function has not."""
+        return [*self._loop.left_behind(), *self._threads.left_behind()]

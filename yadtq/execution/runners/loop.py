@@ -1,0 +1,30 @@
+"""Async functions, in the worker's own event loop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Collection
+
+    from yadtq.execution.attempt import Attempt
+    from yadtq.execution.limits import Limits
+    from yadtq.execution.runners.runner import Call
+
+__all__ = ["LoopRunner"]
+
+
+class LoopRunner:
+    """`runner.Runner`. Adds no coroutine of its own around the task's: a no-op would cost a tenth more."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+
+    def call(self, attempt: Attempt, call: Call, timeout_s: float | None) -> Awaitable[Any]:
+        if timeout_s is not None:
+            self._limits.start(attempt, timeout_s)
+        function, args, kwargs = call
+        return function(*args, **kwargs)  # type: ignore[no-any-return]
+
+    def left_behind(self) -> Collection[Attempt]:
+        return ()  # what swallows its cancellation is still running, so the executor knows of it

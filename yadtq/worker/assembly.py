@@ -1,0 +1,303 @@
+"""Makes a worker of its parts. Nothing is started here, and nothing reaches outside but through what is given.
+
+To add a loop: a `Service` with its stage, and a line in `services` below. It is then started, watched and drained with
+the others.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from yadtq.delivery.audit import audit
+from yadtq.delivery.claimer import Claimer, Destinations
+from yadtq.delivery.committer import Committer
+from yadtq.delivery.completer import Completer
+from yadtq.delivery.deadletters import DeadLetters
+from yadtq.delivery.delivery import Delivery
+from yadtq.delivery.doomed import Doomed
+from yadtq.delivery.fetcher import Decoder, Fetcher
+from yadtq.delivery.gates.suspects import SuspectGate
+from yadtq.delivery.gates.threads import THREAD, ThreadGate
+from yadtq.delivery.gates.unknown import UnknownTasks
+from yadtq.delivery.outbox import Outbox
+from yadtq.delivery.partitions import Partitions
+from yadtq.delivery.rebuilder import Rebuilder
+from yadtq.delivery.renewer import Renewer
+from yadtq.delivery.sequels import Endings
+from yadtq.delivery.stragglers import Stragglers
+from yadtq.delivery.truncator import Truncator
+from yadtq.delivery.turns.partitions import PartitionTurns
+from yadtq.delivery.waiting import WaitingRoom
+from yadtq.execution.calls import Calls
+from yadtq.execution.events import Listeners
+from yadtq.execution.executor import Executor
+from yadtq.execution.limits import Limits
+from yadtq.execution.runners.loop import LoopRunner
+from yadtq.execution.slots import Slots
+from yadtq.runtime.signals import DEAD, Signals
+from yadtq.wire.heartbeat import RunningTask
+from yadtq.worker.facts import Counters, WorkerFacts
+from yadtq.worker.heartbeat import Heart, Identity
+from yadtq.worker.membership import Membership
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from yadtq.app import Yadtq
+    from yadtq.delivery.sequels import Sequel
+    from yadtq.execution.attempt import Attempt
+    from yadtq.execution.chain import Middleware
+    from yadtq.execution.outcome import Outcome
+    from yadtq.outside import Outside
+    from yadtq.runtime.seams import Producer, TaskConsumer
+    from yadtq.runtime.service import Service
+    from yadtq.settings import WorkerSettings
+    from yadtq.worker.machine import Machine
+
+__all__ = ["Given", "Parts", "assemble"]
+
+log = logging.getLogger("yadtq.worker")
+
+_MOST_RUNNING = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What a worker is made from. delivery: the class of deliveries, in tests one that checks its moves."""
+
+    app: Yadtq
+    identity: Identity
+    options: WorkerSettings
+    outside: Outside
+    machine: Machine
+    sequels: Sequence[Sequel] = ()
+    middleware: Sequence[Middleware] = ()
+    delivery: type[Delivery] = Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A worker, not started. services: in no order that means anything; each has its stage."""
+
+    services: tuple[Service, ...]
+    consumer: TaskConsumer
+    producer: Producer
+    partitions: Partitions
+    room: WaitingRoom
+    executor: Executor
+    doomed: Doomed
+    claimer: Claimer
+    completer: Completer
+    fetcher: Fetcher
+    outbox: Outbox
+    heart: Heart
+    counters: Counters
+    signals: Signals
+
+    def audit(self) -> list[str]:
+        """Violations of the conservation laws, in words."""
+        return audit(
+            partitions=self.partitions,
+            room=self.room,
+            claimer=self.claimer,
+            executor=self.executor,
+            completer=self.completer,
+        )
+
+
+class _Assembly:
+    """Makes the parts, each from those before it. The way of a record: fetcher, room, claimer, executor, completer."""
+
+    def __init__(self, given: Given) -> None:
+        self._given = given
+        self._outside, self._options, self._settings = given.outside, given.options, given.app.settings
+        outside, identity = given.outside, given.identity
+        # Half a submit's deadline: what a worker appends is repeated, and a heartbeat or a move must not wait for long.
+        self.producer = outside.broker.producer(timeout_s=self._settings.submit_timeout_s / 2)
+        topics = [outside.names.tasks(queue) for queue in self._options.queues]
+        self.consumer = outside.broker.consumer(topics, instance_id=identity.slot)
+        self.partitions = Partitions()
+        self.outbox = Outbox(self.producer)
+        self.counters = Counters()
+        self.signals = Signals()
+        self._dead_letters = DeadLetters(
+            topic=outside.names.dead, worker_id=identity.worker_id, outbox=self.outbox, clock=outside.clock
+        )
+        self._endings = Endings(outbox=self.outbox, sequels=given.sequels)
+        self._make_execution()
+        self._make_delivery()
+
+    def _make_execution(self) -> None:
+        given, options, outside = self._given, self._options, self._outside
+        limits = Limits(outside.clock)
+        threads = given.machine.threads(options.threads, limits)
+        threads.on_free = self._thread_free
+        gates = (UnknownTasks(options.unknown_task_window_s), ThreadGate(threads))
+        self.room = WaitingRoom(clock=outside.clock, turns=PartitionTurns(), gates=gates)
+        self.completer = Completer(
+            outside=outside,
+            room=self.room,
+            endings=self._endings,
+            restorable_s=self._settings.result_ttl_s / 2,
+            listener=Listeners((self.counters,)),
+            on_settled=self._settled,
+        )
+        calls = Calls(
+            app=given.app.name,
+            worker_id=given.identity.worker_id,
+            max_result_bytes=self._settings.max_result_bytes,
+            loop=LoopRunner(limits),
+            threads=threads,
+            middleware=given.middleware,
+        )
+        self.executor = Executor(
+            outside=outside, slots=Slots(options.concurrency), calls=calls, on_outcome=self._attempt_ended
+        )
+        self.doomed = Doomed(
+            dead_letters=self._dead_letters,
+            on_outcome=self.completer.put,
+            app=given.app.name,
+            crash_limit=options.crash_limit,
+        )
+
+    def _make_delivery(self) -> None:
+        given, options, outside = self._given, self._options, self._outside
+        worker_id = given.identity.worker_id
+        self.claimer = Claimer(
+            worker_id=worker_id,
+            outside=outside,
+            room=self.room,
+            to=Destinations(self.executor, self.doomed, self._endings, SuspectGate()),
+        )
+        self.stragglers = Stragglers(
+            partitions=self.partitions, outbox=self.outbox, clock=outside.clock, options=options
+        )
+        self.fetcher = Fetcher(
+            consumer=self.consumer,
+            decoder=Decoder(
+                self.partitions, given.app.registry, self.room, self._dead_letters, outside.clock, given.delivery
+            ),
+            stragglers=self.stragglers,
+            options=options,
+            on_records=self.claimer.wake,
+        )
+        self.committer = Committer(
+            partitions=self.partitions,
+            consumer=self.consumer,
+            clock=outside.clock,
+            interval_s=options.commit_interval_s,
+        )
+        self.rebuilder = Rebuilder(outside=outside, partitions=self.partitions, consumer=self.consumer)
+        self.renewer = Renewer(
+            worker_id=worker_id,
+            outside=outside,
+            settings=self._settings,
+            held=self._held,
+            on_data_lost=self._data_lost,
+        )
+
+    def parts(self) -> Parts:
+        given, outside, machine = self._given, self._outside, self._given.machine
+        heart = Heart(
+            identity=given.identity,
+            facts=self._facts,
+            outside=outside,
+            machine=machine,
+            producer=self.producer,
+            interval_s=self._settings.heartbeat_s,
+        )
+        self.signals.on(DEAD, self._died)
+        services: tuple[Service, ...] = (
+            heart,
+            *machine.services,
+            machine.parent,
+            outside.store.hear_control(self.signals.hear, self._wake_parked),
+            self.renewer,
+            Membership(consumer=self.consumer, broker=outside.broker, parent=machine.parent, slot=given.identity.slot),
+            self.committer,
+            Truncator(partitions=self.partitions, outside=outside, options=self._options),
+            self.outbox,
+            self.completer,
+            self.executor,
+            self.claimer,
+            self.rebuilder,
+            self.stragglers,
+            self.fetcher,
+        )
+        return Parts(
+            services=services,
+            consumer=self.consumer,
+            producer=self.producer,
+            partitions=self.partitions,
+            room=self.room,
+            executor=self.executor,
+            doomed=self.doomed,
+            claimer=self.claimer,
+            completer=self.completer,
+            fetcher=self.fetcher,
+            outbox=self.outbox,
+            heart=heart,
+            counters=self.counters,
+            signals=self.signals,
+        )
+
+    # Who is told of what
+
+    def _attempt_ended(self, outcome: Outcome) -> None:
+        self.room.came_back(outcome.attempt.origin)
+        self.completer.put(outcome)
+        self.claimer.wake()
+
+    def _settled(self) -> None:
+        self.claimer.wake()
+        self.fetcher.wake()
+
+    def _thread_free(self) -> None:
+        self.room.opened(THREAD, 1)
+        self.claimer.wake()
+
+    def _died(self, worker: str) -> None:
+        log.info("death certificate of %s", worker)
+        self._wake_parked()
+
+    def _wake_parked(self) -> None:
+        """What parked deliveries wait for may have changed."""
+        self.room.wake_all()
+        self.claimer.wake()
+
+    def _data_lost(self) -> None:
+        self._wake_parked()
+        self.rebuilder.wake()
+
+    def _held(self) -> Iterable[Attempt]:
+        """Whose leases are kept."""
+        return (*self.executor.running.values(), *self.doomed.attempts.values())
+
+    def _facts(self) -> WorkerFacts:
+        now, counters = self._outside.clock.monotonic(), self.counters
+        running = tuple(
+            RunningTask(
+                id=attempt.envelope.id,
+                task=attempt.envelope.task,
+                attempt=attempt.number,
+                age_s=round(now - attempt.started_at, 3),
+            )
+            for attempt in islice(self.executor.running.values(), _MOST_RUNNING)
+        )
+        return WorkerFacts(
+            running=running,
+            partitions=self.partitions.lags(self.consumer),
+            parked=self.room.parked,
+            succeeded=counters.succeeded,
+            failed=counters.failed,
+            retried=counters.retried,
+            fenced=counters.fenced,
+        )
+
+
+def assemble(given: Given) -> Parts:
+    """Each call makes a worker of its own."""
+    return _Assembly(given).parts()
