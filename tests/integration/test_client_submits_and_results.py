@@ -65,7 +65,7 @@ async def test_the_states_on_the_way(stack: Servers, app_name: str) -> None:
         handle = await work.submit()
         assert await handle.status() is S.QUEUED
         async with running(app) as worker:
-            await eventually(lambda: worker.executor.running)
+            await eventually(lambda: worker.parts.executor.running)
             assert await handle.status() is S.IN_PROGRESS
             with pytest.raises(TimeoutError, match="goes on"):
                 await handle.result(timeout=0.05)
@@ -115,7 +115,7 @@ async def test_retries_until_it_succeeds(stack: Servers, app_name: str) -> None:
         assert [attempt for attempt, _, _ in seen] == [1, 2, 3]
         assert {key for _, key, _ in seen} == {handle.id}
         assert len({token for _, _, token in seen}) == 3
-        assert (worker.completer.retried, worker.completer.succeeded) == (2, 1)
+        assert (worker.parts.counters.retried, worker.parts.counters.succeeded) == (2, 1)
 
 
 async def test_a_failure_says_what_was_raised_and_where(stack: Servers, app_name: str) -> None:

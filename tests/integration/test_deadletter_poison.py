@@ -89,7 +89,7 @@ async def test_a_new_worker_that_knows_the_task_in_time_runs_it(stack: Servers, 
     async with old.client() as client:
         handle = await client.submit("novelty")
         async with running(old, unknown_task_window_s=20) as worker:
-            await eventually(lambda: worker.intake.parked == 1, timeout=10)
+            await eventually(lambda: worker.parts.room.parked == 1, timeout=10)
         async with running(new):
             assert await handle.result(timeout=20) == "deployed"
     assert await read_recent(old.settings, f"yadtq.{app_name}.dead", 600, 10) == []

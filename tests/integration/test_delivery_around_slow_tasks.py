@@ -40,7 +40,7 @@ async def test_others_of_its_partition_end_first_and_the_commit_waits_for_it(sta
             return committed[0] == 20 and ends[0] == 100
 
         await eventually(commit_stands_before_it, timeout=15, interval=0.2)
-        assert list(worker.executor.running) == [slow.id]
+        assert list(worker.parts.executor.running) == [slow.id]
         release.set()
         assert await slow.result(timeout=10) == 20
         await eventually(lambda: all_committed(stack, app_name), timeout=15, interval=0.2)

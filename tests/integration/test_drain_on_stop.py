@@ -13,7 +13,7 @@ from tests.support.poll import consistently, eventually
 from yadtq import TaskContext
 from yadtq.settings import WorkerSettings
 from yadtq.wire.states import TaskStatus as S
-from yadtq.worker.worker import Worker
+from yadtq.worker.worker import Worker, make_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,9 +36,9 @@ async def test_running_tasks_finish_and_waiting_ones_are_left_to_the_next(stack:
     async with app.client() as client:
         handles = await client.submit_many(work, [(n,) for n in range(60)])
         async with running(app, concurrency=10) as worker:
-            await eventually(lambda: len(worker.executor.running) == 10)
+            await eventually(lambda: len(worker.parts.executor.running) == 10)
         first = len(ran)
-        assert worker.executor.running == {}
+        assert worker.parts.executor.running == {}
         statuses = [await handle.status() for handle in handles]
         assert statuses.count(S.SUCCESS) == first < 60
         assert statuses.count(S.QUEUED) == 60 - first, "and none is FAILED, or left IN_PROGRESS"
@@ -97,7 +97,7 @@ async def test_after_the_grace_they_are_broken_off_without_a_second_call(stack: 
     async with app.client():
         handle = await endless.submit()
         async with running(app, grace_s=0.2) as worker:
-            await eventually(lambda: worker.executor.running)
+            await eventually(lambda: worker.parts.executor.running)
         assert await handle.status() is S.QUEUED
 
 
@@ -116,7 +116,7 @@ async def test_a_drain_in_the_middle_of_everything_leaves_no_lease_behind(stack:
             async with running(app, concurrency=concurrency) as worker:
                 before = len(ran)
                 await eventually(lambda before=before: len(ran) > before + 200, interval=0.001)
-            assert worker.executor.is_idle
+            assert worker.parts.executor.slots.is_idle
             assert not [handle.id for handle in handles[: len(ran) + 200] if await handle.status() is S.IN_PROGRESS], (
                 "a claim was on its way when it drained"
             )
@@ -136,7 +136,8 @@ async def test_a_claim_on_its_way_is_waited_for(stack: Servers, app_name: str) -
 
     async with app.client():
         async with running(app) as worker:
-            claim = worker.store.tasks.claim
+            tasks = worker.outside.store.tasks
+            claim = tasks.claim
 
             async def slow_claim(*args: Any) -> Any:
                 replies = await claim(*args)
@@ -144,12 +145,12 @@ async def test_a_claim_on_its_way_is_waited_for(stack: Servers, app_name: str) -
                 await answer.wait()
                 return replies
 
-            worker.store.tasks.claim = slow_claim  # type: ignore[method-assign, assignment]
+            tasks.claim = slow_claim  # type: ignore[method-assign, assignment]
             handle = await work.submit()
             await granted.wait()
             worker.drain()
             # Time enough to overlook it: nothing runs as yet.
-            await consistently(lambda: worker.heart.phase in ("running", "draining"), during=0.5)
+            await consistently(lambda: worker.parts.heart.phase in ("running", "draining"), during=0.5)
             answer.set()
         assert await handle.status() is S.SUCCESS, "a lease was left behind, for nobody to use"
 
@@ -157,7 +158,7 @@ async def test_a_claim_on_its_way_is_waited_for(stack: Servers, app_name: str) -
 async def test_a_task_that_refuses_to_end_does_not_keep_its_worker(
     stack: Servers, app_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("yadtq.worker.worker._BREAK_OFF_S", 0.5)
+    monkeypatch.setattr("yadtq.worker.drain._HURRY_S", 0.5)
     monkeypatch.setattr("yadtq.worker.worker._END_S", 0.5)
     app = make_app(stack, app_name)
     release = asyncio.Event()
@@ -174,9 +175,9 @@ async def test_a_task_that_refuses_to_end_does_not_keep_its_worker(
         await stubborn.submit()
         async with asyncio.timeout(30):
             async with running(app, grace_s=0.1) as worker:
-                await eventually(lambda: worker.executor.running)
+                await eventually(lambda: worker.parts.executor.running)
         release.set()
-        await eventually(lambda: worker.executor.is_idle)
+        await eventually(lambda: worker.parts.executor.slots.is_idle)
 
 
 async def test_a_drain_while_redis_is_gone_ends(
@@ -190,11 +191,11 @@ async def test_a_drain_while_redis_is_gone_ends(
     async def work() -> None:
         await asyncio.sleep(0.5)
 
-    worker = Worker(app, WorkerSettings.load(grace_s=1))
+    worker = make_worker(app, WorkerSettings.load(grace_s=1))
     async with running_worker(worker) as run:
         async with app.client():
             await work.submit()
-            await eventually(lambda: worker.executor.running)
+            await eventually(lambda: worker.parts.executor.running)
         await redis.kill()
         worker.drain()
         started = time.monotonic()

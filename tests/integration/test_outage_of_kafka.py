@@ -103,7 +103,7 @@ async def test_submits_and_work_go_on_after_it(stack: Servers, app_name: str, ka
         await submitting
         await load.judge()
         assert load.slowest_s < 4.0 + 2, "a submit has a deadline"
-        assert worker.completer.failed == 0
+        assert worker.parts.counters.failed == 0
 
 
 @pytest.mark.timeout(150)
@@ -121,7 +121,7 @@ async def test_while_it_is_gone_a_submit_ends_uncertain_with_its_id(
 
     async with load.app.client() as client, running(load.app) as worker:
         handle = await held.submit()
-        await eventually(lambda: worker.executor.running)
+        await eventually(lambda: worker.parts.executor.running)
         await kafka.kill()
         started = time.monotonic()
         with pytest.raises(SubmitUncertain) as one:

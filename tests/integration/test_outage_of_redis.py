@@ -97,7 +97,7 @@ async def test_a_restart(stack: Servers, app_name: str, redis: RedisServer, keep
         # Those that had ended before all was lost are known to nobody any more, but for those who were told in time.
         assert await waiting == list(range(300))
         assert await (await client.submit(work.task, 300)).result(timeout=20) == 300
-        assert worker.completer.failed == worker.completer.fenced == 0
+        assert worker.parts.counters.failed == worker.parts.counters.fenced == 0
         await work.finish()
     assert work.ran == dict.fromkeys(range(301), 1)
 
@@ -123,11 +123,11 @@ async def test_frozen_for_longer_than_a_lease(stack: Servers, app_name: str, red
 
         assert await refused(), "a question has a deadline"
         await eventually(lambda: time.monotonic() - frozen > 8, timeout=15, what="8 s of a frozen Redis")
-        assert len(worker.executor.running) >= 10, "what runs runs on"
+        assert len(worker.parts.executor.running) >= 10, "what runs runs on"
         await redis.thaw()
         work.release.set()
         assert await waiting == list(range(200))
-        assert worker.completer.failed == 0
+        assert worker.parts.counters.failed == 0
         await work.finish()
     assert set(work.ran) == set(range(200))
     assert max(work.ran.values()) <= 2, "one fault, at most one repetition"
@@ -170,7 +170,7 @@ async def test_while_it_is_gone_submits_are_refused_in_time_and_work_goes_on_aft
             return await (await client.submit(work.task, 2_000)).result(timeout=20) == 2_000
 
         await eventually(accepted_again, timeout=20)
-        assert worker.completer.failed == 0
+        assert worker.parts.counters.failed == 0
         await work.finish()
     assert set(work.ran.values()) == {1}
     assert 1_000 not in work.ran

@@ -53,12 +53,12 @@ async def test_a_second_worker_joins_and_leaves(stack: Servers, app_name: str) -
 
     async with app.client() as client, running(app, concurrency=15) as first:
         feeding = asyncio.create_task(feed(client))
-        await eventually(lambda: len(first.executor.running) == 15)
+        await eventually(lambda: len(first.parts.executor.running) == 15)
         async with running(app, concurrency=15) as second:
             await eventually(lambda: by_worker[second.id] > 20, timeout=30)
             async with running(app, concurrency=15) as third:
                 await eventually(lambda: by_worker[third.id] > 10, timeout=30)
-        await eventually(lambda: len(first.fetcher.trackers) == 4, timeout=30)
+        await eventually(lambda: len(first.parts.partitions.trackers) == 4, timeout=30)
         enough = True
         await feeding
         async for _ in client.as_completed(handles, timeout=60):
@@ -84,11 +84,13 @@ async def test_a_task_outlives_the_partition_it_came_from(stack: Servers, app_na
         handles = await client.submit_many(work, [()] * 20)
         await eventually(lambda: len(started) == 20)
         async with running(app) as second:
-            await eventually(lambda: len(first.fetcher.trackers) == 1 and second.intake.parked == 10, timeout=15)
+            await eventually(
+                lambda: len(first.parts.partitions.trackers) == 1 and second.parts.room.parked == 10, timeout=15
+            )
             release.set()
             assert {await handle.result(timeout=20) for handle in handles} == {first.id}
             await eventually(lambda: all_committed(stack, app_name), timeout=20, interval=0.3)
-        assert second.completer.succeeded == 0
+        assert second.parts.counters.succeeded == 0
     assert len(started) == 20
 
 
@@ -114,7 +116,7 @@ async def test_a_topic_grows_under_load(stack: Servers, app_name: str, monkeypat
             second = await larger.submit_many(work, [(n,) for n in range(500, 1_000)])
             async for _ in larger.as_completed(first + second, timeout=60):
                 pass
-        await eventually(lambda: len(worker.fetcher.trackers) == 4, timeout=10)
+        await eventually(lambda: len(worker.parts.partitions.trackers) == 4, timeout=10)
         await eventually(lambda: all_committed(stack, app_name), timeout=20, interval=0.3)
     assert ran == dict.fromkeys(range(1_000), 1)
 

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from tests.support.poll import eventually
 from yadtq import TaskNotFound, TaskStatus, Yadtq
 from yadtq.settings import WorkerSettings
-from yadtq.worker.worker import Worker
+from yadtq.worker.worker import Worker, make_worker
 
 if TYPE_CHECKING:
     from tests.support.redis_server import RedisServer
@@ -33,14 +33,14 @@ async def test_statuses_of_a_long_backlog_come_back(stack: Servers, app_name: st
         return "done"
 
     # A window of ten: the rest of the backlog is in Kafka alone when Redis loses its data.
-    worker = Worker(app, WorkerSettings.load(concurrency=2, window=10))
+    worker = make_worker(app, WorkerSettings.load(concurrency=2, window=10))
     run = asyncio.create_task(worker.run())
     try:
         async with app.client() as client:
             handles = await client.submit_many(wait, [() for _ in range(BACKLOG)])
 
             async def two_run() -> bool:
-                return len(worker.executor.running) == 2
+                return len(worker.parts.executor.running) == 2
 
             await eventually(two_run, what="the slots are taken")
             async with Redis.from_url(server.url) as redis:

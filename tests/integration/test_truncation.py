@@ -14,7 +14,7 @@ from tests.support.poll import eventually
 from yadtq import Yadtq
 from yadtq.broker.truncation import truncate
 from yadtq.settings import WorkerSettings
-from yadtq.worker.worker import Worker
+from yadtq.worker.worker import Worker, make_worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ TASKS = 40
 
 @asynccontextmanager
 async def running(app: Yadtq, **options: object) -> AsyncIterator[Worker]:
-    worker = Worker(app, WorkerSettings.load(commit_interval_s=0.1, **options))
+    worker = make_worker(app, WorkerSettings.load(commit_interval_s=0.1, **options))
     run = asyncio.create_task(worker.run())
     try:
         yield worker

@@ -70,12 +70,12 @@ async def test_the_subscription_is_cut_while_all_wait(stack: Servers, app_name: 
     async with app.client() as client, running(app, concurrency=WAITERS) as worker:
         handles = await client.submit_many(work, [(n,) for n in range(WAITERS)])
         waiting = asyncio.gather(*(handle.result(timeout=60) for handle in handles))
-        await eventually(lambda: worker.completer.succeeded == WAITERS // 2)
+        await eventually(lambda: worker.parts.counters.succeeded == WAITERS // 2)
 
         # While nobody listens, tasks end: what is published now is lost.
         async def all_ended_unheard() -> bool:
             await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
-            return worker.completer.succeeded == WAITERS
+            return worker.parts.counters.succeeded == WAITERS
 
         release.set()
         await eventually(all_ended_unheard, interval=0)

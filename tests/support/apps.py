@@ -16,7 +16,7 @@ from yadtq.delivery.tracker import PartitionTracker
 from yadtq.settings import WorkerSettings
 from yadtq.testing import MemoryRecord
 from yadtq.wire.envelope import Envelope
-from yadtq.worker.worker import Worker
+from yadtq.worker.worker import Worker, make_worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ def make_app(servers: Servers, name: str, **settings: Any) -> Yadtq:
 @asynccontextmanager
 async def running(app: Yadtq, **options: Any) -> AsyncIterator[Worker]:
     """A worker in this process, drained at the end. Entered when it has joined its group."""
-    worker = Worker(app, WorkerSettings.load(**{"commit_interval_s": 0.1, **options}))
+    worker = make_worker(app, WorkerSettings.load(**{"commit_interval_s": 0.1, **options}))
     async with running_worker(worker):
         yield worker
 

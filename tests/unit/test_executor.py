@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytest.skip("being ported to the new parts", allow_module_level=True)
+
 import asyncio
 import contextlib
 import contextvars

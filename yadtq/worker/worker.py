@@ -62,7 +62,7 @@ class Worker:
 
     def __init__(self, given: Given) -> None:
         self._given = given
-        self._outside = given.outside
+        self.outside = given.outside
         self._draining = anyio.Event()
         self._impatient = anyio.Event()
         self.id = given.identity.worker_id
@@ -96,15 +96,15 @@ class Worker:
             with anyio.CancelScope(shield=True), anyio.move_on_after(_DISCONNECT_S):
                 await parts.consumer.stop()
                 await parts.producer.stop()
-                await self._outside.store.aclose()
+                await self.outside.store.aclose()
 
     async def _connect(self) -> None:
         """Side by side: each of these round trips is a part of the time in which a dead worker's tasks wait."""
         async with anyio.create_task_group() as group:
-            group.start_soon(self._outside.store.start)
+            group.start_soon(self.outside.store.start)
             group.start_soon(self.parts.producer.start)
             if self._given.identity.slot is None:  # a supervisor has provisioned the topics before it started anyone
-                group.start_soon(self._outside.broker.provision, self._given.options.queues)
+                group.start_soon(self.outside.broker.provision, self._given.options.queues)
 
     async def _drain(self) -> None:
         log.info("draining: %d tasks run", self.parts.executor.slots.running)
