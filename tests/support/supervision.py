@@ -7,26 +7,28 @@ import random
 import signal
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tests.support.poll import eventually
 from yadtq.errors import BrokerUnavailable
 from yadtq.outside import Outside, Place
 from yadtq.runtime.clock import SystemClock
+from yadtq.runtime.seams import OutRecord
 from yadtq.settings import Settings, SupervisorSettings
 from yadtq.store.memory import MemoryStore
 from yadtq.supervisor.assembly import assemble
 from yadtq.supervisor.seams import Beat
 from yadtq.supervisor.supervisor import Intent
 from yadtq.testing.memory_slots import MemoryLockFolder, MemorySlots
+from yadtq.wire.heartbeat import Heartbeat, seal
 from yadtq.wire.names import TopicNames
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from yadtq.runtime.seams import ConsumedRecord, OutRecord
-    from yadtq.supervisor.seams import Slot
+    from yadtq.runtime.seams import ConsumedRecord
+    from yadtq.supervisor.seams import Order
     from yadtq.supervisor.supervisor import Supervisor
 
 APP = "shop"
@@ -70,7 +72,7 @@ class HeartbeatTopic:
         self.records.extend(records)
         for record in records:
             for reader in self._readers:
-                reader.put_nowait(Record(record.topic, record.value, record.key))
+                reader.put_nowait(Record(record.topic, record.value, record.key, headers=record.headers))
 
     def tail(self, topic: str, *, since_s: float = 0.0) -> AbstractAsyncContextManager[AsyncIterator[ConsumedRecord]]:
         @asynccontextmanager
@@ -99,8 +101,8 @@ class HeartbeatTopic:
 class FakeProcess:
     """A `seams.Process` that does what its test says. obedient: it drains at once on SIGTERM."""
 
-    def __init__(self, slot: Slot, worker: str, pid: int, on_beat: Callable[[Beat], None]) -> None:
-        self.slot, self.worker, self.pid = slot, worker, pid
+    def __init__(self, order: Order, pid: int, on_beat: Callable[[Beat], None]) -> None:
+        self.order, self.slot, self.worker, self.pid = order, order.slot, order.worker, pid
         self.signals: list[int] = []
         self.obedient = True
         self._on_beat = on_beat
@@ -114,6 +116,22 @@ class FakeProcess:
     def say(self, phase: str, error: str | None = None) -> None:
         self._seq += 1
         self._on_beat(Beat(phase, self._seq, error=error))
+
+    def heartbeat(self, phase: Literal["running", "draining"] = "running") -> OutRecord:
+        """What it appends to the heartbeat topic."""
+        self._seq += 1
+        order = self.order
+        value = Heartbeat(
+            worker=order.worker,
+            slot=order.slot.id,
+            supervisor=order.supervisor,
+            host="host",
+            pid=self.pid,
+            phase=phase,
+            seq=self._seq,
+            at=0.0,
+        ).encode()
+        return OutRecord("heartbeats", value, order.worker.encode(), headers=seal(value, order.secret))
 
     def exit(self, code: int) -> None:
         if self.alive:
@@ -140,11 +158,11 @@ class FakeSpawn:
     #: So many calls raise OSError first.
     failures: int = 0
 
-    async def __call__(self, slot: Slot, worker: str, on_beat: Callable[[Beat], None]) -> FakeProcess:
+    async def __call__(self, order: Order, on_beat: Callable[[Beat], None]) -> FakeProcess:
         if self.failures:
             self.failures -= 1
             raise OSError("no more processes")
-        process = FakeProcess(slot, worker, 1_000 + len(self.made), on_beat)
+        process = FakeProcess(order, 1_000 + len(self.made), on_beat)
         self.made.append(process)
         # As on a system: nothing is heard from it before the caller has it.
         asyncio.get_running_loop().call_soon(self.on_spawn, process)

@@ -25,6 +25,7 @@ from yadtq.settings import Settings, SupervisorSettings
 from yadtq.supervisor.process import Spawner
 from yadtq.supervisor.slots import SlotLocks
 from yadtq.supervisor.supervisor import Supervisor, SupervisorParts
+from yadtq.supervisor.twins import Twins
 from yadtq.supervisor.undertaker import Undertaker
 from yadtq.supervisor.watch import LivenessTable
 from yadtq.wire.heartbeat import Heartbeat
@@ -136,7 +137,8 @@ class Supervised:
             spawn=Spawner(COMMAND),
             slots=SlotLocks(APP, directory=directory / "locks", host="host"),
             table=table,
-            undertaker=Undertaker(outside=outside, settings=settings, producer=self.topic),  # type: ignore[arg-type]
+            twins=Twins(prefix=f"host.{APP}.slot-", supervisor="1-a", clock=clock, heartbeat_s=settings.heartbeat_s),
+            undertaker=Undertaker(outside=outside, settings=settings, producer=self.topic),
             watch=self.canary,
         )
         self.supervisor = Supervisor(own=self.own, parts=parts, outside=outside)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 
@@ -9,9 +10,11 @@ import pytest
 
 from tests.support.poll import eventually
 from tests.support.service_contract import exercise_service
-from tests.support.supervision import FakeProcess, Fleet
+from tests.support.supervision import FakeProcess, Fleet, HeartbeatTopic
 from yadtq.supervisor.supervisor import Intent
+from yadtq.supervisor.twins import Twins
 from yadtq.supervisor.watch import LivenessTable, TopicWatch
+from yadtq.wire.exits import UNREACHABLE
 from yadtq.wire.heartbeat import Heartbeat
 
 
@@ -107,11 +110,49 @@ async def test_all_misconfigured_is_status_2(caplog: pytest.LogCaptureFixture) -
     ]
 
 
+async def test_one_that_reaches_no_server_is_never_given_up() -> None:
+    """Redis is away, and Kafka is there: the topic is seen, and still no crash is charged."""
+    fleet = Fleet(workers=1, crash_budget=3, backoff_cap_s=0.01)
+    fleet.spawn.on_spawn = lambda process: process.exit(UNREACHABLE)
+    async with fleet.running():
+        await eventually(lambda: len(fleet.spawn.made) > 20, what="many attempts")
+        fleet.spawn.on_spawn = lambda process: process.say("running")
+        await eventually(lambda: fleet.spawn.alive(), what="one that has reached it")
+        assert fleet.topic.left == []
+
+
+async def test_the_later_of_two_supervisors_takes_other_slots() -> None:
+    """They have different lock folders, so both begin with slot 0."""
+    topic = HeartbeatTopic()
+    first, second = Fleet(workers=2, topic=topic, seed=1), Fleet(workers=3, topic=topic, seed=2)
+    assert first.supervisor.id < second.supervisor.id
+
+    async def beat(fleet: Fleet) -> None:
+        while True:
+            for process in fleet.spawn.alive():
+                await topic.append([process.heartbeat()])
+            await asyncio.sleep(0.05)
+
+    async with first.running(), second.running(), asyncio.TaskGroup() as group:
+        beats = [group.create_task(beat(fleet)) for fleet in (first, second)]
+        await first.settled(2)
+        await eventually(
+            lambda: sorted(process.slot.number for process in second.spawn.alive()) == [2, 3, 4],
+            what="slots of its own",
+        )
+        assert [process.slot.number for process in first.spawn.made] == [0, 1], "the first has lost none"
+        assert topic.left == [], "nobody has taken the other's worker out of the group"
+        for each in beats:
+            each.cancel()
+
+
 async def test_the_watch_keeps_the_contract_of_services() -> None:
     fleet = Fleet()
     table = LivenessTable(clock=fleet.outside.clock, heartbeat_s=1, silence_s=15, start_timeout_s=30)
 
+    twins = Twins(prefix=fleet.slots.prefix, supervisor="1-a", clock=fleet.outside.clock, heartbeat_s=1)
+
     def make() -> TopicWatch:
-        return TopicWatch(outside=fleet.outside, settings=fleet.settings, producer=fleet.topic, table=table)
+        return TopicWatch(outside=fleet.outside, heartbeat_s=1, producer=fleet.topic, table=table, twins=twins)
 
     await exercise_service(make)

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.supervision import Fleet
+from tests.support.supervision import Fleet, Record
+from yadtq.supervisor.twins import Twins
 from yadtq.supervisor.watch import LivenessTable, TopicWatch, Verdict
-from yadtq.wire.heartbeat import Heartbeat
+from yadtq.wire.heartbeat import Heartbeat, seal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 SILENCE_S, START_S, BEAT_S = 15.0, 30.0, 1.0
+SECRET = "of this start"
 
 
 class HandClock:
@@ -34,6 +37,7 @@ class World:
 
     def __init__(self) -> None:
         self.clock = HandClock()
+        self.seqs = count()
         self.table = LivenessTable(clock=self.clock, heartbeat_s=BEAT_S, silence_s=SILENCE_S, start_timeout_s=START_S)
 
     def live(self, seconds: int, *, canary: bool = True, pipe: Iterable[str] = (), topic: Iterable[str] = ()) -> None:
@@ -44,11 +48,11 @@ class World:
             for worker in pipe:
                 self.table.piped(worker, "running")
             for worker in topic:
-                self.table.seen(worker, "running")
+                self.table.seen(worker, "running", next(self.seqs))
             self.table.check()
 
     def running(self, worker: str) -> None:
-        self.table.spawned(worker)
+        self.table.spawned(worker, SECRET)
         self.table.piped(worker, "running")
 
 
@@ -109,7 +113,7 @@ def test_after_a_freeze_of_the_supervisor_everybody_has_time_again() -> None:
 def test_a_start_has_a_limit_however_loud_it_is() -> None:
     world = World()
     world.live(60)
-    world.table.spawned("w")
+    world.table.spawned("w", SECRET)
     for _ in range(29):
         world.live(1)
         world.table.piped("w", "starting")
@@ -120,14 +124,14 @@ def test_a_start_has_a_limit_however_loud_it_is() -> None:
 
 def test_a_start_that_waits_for_kafka_with_us_is_not_overdue() -> None:
     world = World()
-    world.table.spawned("w")
+    world.table.spawned("w", SECRET)
     world.live(100, canary=False)
     assert world.table.check()["w"] is Verdict.UNKNOWN
 
 
 def test_an_end_without_a_run_is_no_start() -> None:
     world = World()
-    world.table.spawned("w")
+    world.table.spawned("w", SECRET)
     world.table.piped("w", "draining")
     world.live(16)
     assert world.table.check()["w"] is Verdict.SILENT
@@ -136,17 +140,19 @@ def test_an_end_without_a_run_is_no_start() -> None:
 def test_strangers_and_the_removed_are_not_judged() -> None:
     world = World()
     world.running("w")
-    world.table.seen("stranger", "running")
+    world.table.seen("stranger", "running", 1)
     world.table.removed("w")
     assert world.table.check() == {}
 
 
-def test_our_own_announcement_of_a_death_is_no_sign_of_life() -> None:
+def test_a_beat_that_is_not_newer_than_the_last_is_no_sign_of_life() -> None:
     world = World()
     world.running("w")
+    world.table.seen("w", "running", 7)
     for _ in range(16):
         world.live(1)
-        world.table.seen("w", "dead")
+        world.table.seen("w", "running", 7)
+        world.table.seen("w", "running", 6)
     assert world.table.check()["w"] is Verdict.SILENT
 
 
@@ -168,7 +174,7 @@ def test_silent_means_silent_in_plain_sight(steps: list[tuple[str, float]]) -> N
                 world.table.piped("w", "running")
                 heard = now
             case "topic":
-                world.table.seen("w", "running")
+                world.table.seen("w", "running", next(world.seqs))
                 heard = now
             case "canary":
                 world.table.canary()
@@ -190,34 +196,55 @@ def test_silent_means_silent_in_plain_sight(steps: list[tuple[str, float]]) -> N
                     assert blind, "a silence in plain sight went unnoticed"
 
 
-class Record:
-    topic, partition, offset, timestamp, headers = "t", 0, 0, 0, ()
-
-    def __init__(self, key: bytes | None, value: bytes | None) -> None:
-        self.key, self.value = key, value
+def beat(worker: str, seq: int, secret: str = "") -> Record:
+    value = Heartbeat(worker=worker, host="h", pid=1, phase="running", seq=seq, at=0.0).encode()
+    return Record("t", value, worker.encode(), headers=seal(value, secret))
 
 
-def beat(worker: str, phase: str) -> Record:
-    value = Heartbeat(worker=worker, host="h", pid=1, phase=phase, seq=1, at=0.0)  # type: ignore[arg-type]
-    return Record(worker.encode(), value.encode())
+def new_watch(world: World) -> TopicWatch:
+    fleet = Fleet()
+    twins = Twins(prefix="host.shop.slot-", supervisor="2-b", clock=world.clock, heartbeat_s=BEAT_S)
+    return TopicWatch(outside=fleet.outside, heartbeat_s=BEAT_S, producer=fleet.topic, table=world.table, twins=twins)
 
 
 def test_the_watch_tells_canaries_and_heartbeats_apart() -> None:
     world = World()
-    fleet = Fleet()
-    watch = TopicWatch(outside=fleet.outside, settings=fleet.settings, producer=fleet.topic, table=world.table)
+    watch = new_watch(world)
     world.live(60, canary=False)
-    world.table.spawned("w")
+    world.table.spawned("w", SECRET)
     for record in (
-        Record(b"canary:another", b'{"v":1,"canary":"another"}'),
-        Record(None, None),
-        Record(b"w", b"garbage"),
+        Record("t", b'{"v":1,"canary":"another"}', b"canary:another"),
+        Record("t", None, None),
+        Record("t", b"garbage", b"w"),
     ):
         watch._note(record)
     assert not world.table.visible()
-    watch._note(Record(watch._key, watch._value))
+    watch._note(Record("t", watch._value, watch._key))
     assert world.table.visible()
     world.live(20)
-    watch._note(beat("w", "running"))
+    watch._note(beat("w", 1, SECRET))
     world.live(14)
     assert world.table.check()["w"] is Verdict.ALIVE
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        lambda seq: beat("w", seq),
+        lambda seq: beat("w", seq, "another secret"),
+        lambda seq: Record("t", beat("w", seq).value, b"w", headers=beat("w", 1, SECRET).headers),
+        lambda seq: Record("t", beat("w", seq).value, b"w", headers=(("seal", b""), ("seal", None))),  # type: ignore[arg-type]
+        lambda _seq: beat("w", 1, SECRET),  # a copy of a real one
+    ],
+    ids=["unsealed", "wrong secret", "seal of another", "no seals", "replayed"],
+)
+def test_a_forged_heartbeat_keeps_no_frozen_worker_alive(forged: Callable[[int], Record]) -> None:
+    world = World()
+    watch = new_watch(world)
+    world.live(60)
+    world.running("w")
+    watch._note(beat("w", 1, SECRET))
+    for seq in range(2, 20):
+        world.live(1)
+        watch._note(forged(seq))
+    assert world.table.check()["w"] is Verdict.SILENT

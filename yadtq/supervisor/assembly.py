@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from yadtq.supervisor.supervisor import Supervisor, SupervisorParts
+from yadtq.supervisor.twins import Twins, new_supervisor_id
 from yadtq.supervisor.undertaker import Undertaker
 from yadtq.supervisor.watch import LivenessTable, TopicWatch
 
@@ -47,12 +48,21 @@ def assemble(
         silence_s=own.silence_s,
         start_timeout_s=own.start_timeout_s,
     )
+    twins = Twins(
+        prefix=slots.prefix,
+        supervisor=new_supervisor_id(outside.clock, outside.chance),
+        clock=outside.clock,
+        heartbeat_s=settings.heartbeat_s,
+    )
     parts = SupervisorParts(
         spawn=spawn,
         slots=slots,
         table=table,
+        twins=twins,
         undertaker=Undertaker(outside=outside, settings=settings, producer=producer),
-        watch=TopicWatch(outside=outside, settings=settings, producer=producer, table=table),
+        watch=TopicWatch(
+            outside=outside, heartbeat_s=settings.heartbeat_s, producer=producer, table=table, twins=twins
+        ),
     )
     return Assembled(Supervisor(own=own, parts=parts, outside=outside, starts_at_once=starts_at_once), producer)
 

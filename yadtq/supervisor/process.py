@@ -15,11 +15,12 @@ import signal
 from typing import TYPE_CHECKING, Self
 
 from yadtq.supervisor.seams import Beat
+from yadtq.wire.inherited import Inherited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from yadtq.supervisor.seams import Slot
+    from yadtq.supervisor.seams import Order
 
 __all__ = ["Spawner", "WorkerProcess"]
 
@@ -34,8 +35,8 @@ class Spawner:
     def __init__(self, command: Sequence[str]) -> None:
         self._command = list(command)
 
-    async def __call__(self, slot: Slot, worker: str, on_beat: Callable[[Beat], None]) -> WorkerProcess:
-        return await WorkerProcess.spawn(self._command, slot, worker, on_beat)
+    async def __call__(self, order: Order, on_beat: Callable[[Beat], None]) -> WorkerProcess:
+        return await WorkerProcess.spawn(self._command, order, on_beat)
 
 
 class WorkerProcess:
@@ -48,7 +49,7 @@ class WorkerProcess:
         self._lines = lines
 
     @classmethod
-    async def spawn(cls, command: Sequence[str], slot: Slot, worker: str, on_beat: Callable[[Beat], None]) -> Self:
+    async def spawn(cls, command: Sequence[str], order: Order, on_beat: Callable[[Beat], None]) -> Self:
         """Raises OSError if the system can't start a process now."""
         lifeline_read, lifeline_write = os.pipe()
         try:
@@ -57,12 +58,14 @@ class WorkerProcess:
             os.close(lifeline_read)
             os.close(lifeline_write)
             raise
-        words = {
-            "YADTQ_SLOT": slot.id,
-            "YADTQ_SLOT_WORKER": worker,
-            "YADTQ_SLOT_LOCK": str(slot.lock),
-            "YADTQ_PIPE": f"{lifeline_read},{beats_write}",
-        }
+        inherited = Inherited(
+            slot=order.slot.id,
+            worker=order.worker,
+            supervisor=order.supervisor,
+            secret=order.secret,
+            lock=str(order.slot.lock),
+            pipe=f"{lifeline_read},{beats_write}",
+        )
         lines = _Lines(on_beat)
         try:
             # The transport owns the read end from here on; `lines` closes it.
@@ -70,8 +73,8 @@ class WorkerProcess:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
-                env={**os.environ, **words},
-                pass_fds=(lifeline_read, beats_write, slot.lock),
+                env={**os.environ, **inherited.environment()},
+                pass_fds=(lifeline_read, beats_write, order.slot.lock),
                 # Its own group: a Ctrl-C in the terminal is for the supervisor, and a kill takes its children too.
                 start_new_session=True,
             )
@@ -82,7 +85,7 @@ class WorkerProcess:
         finally:
             os.close(lifeline_read)
             os.close(beats_write)
-        return cls(worker, process, lifeline_write, lines)
+        return cls(order.worker, process, lifeline_write, lines)
 
     @property
     def pid(self) -> int:

@@ -5,13 +5,13 @@ They exist so that the real supervisor runs on simulated processes and virtual t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
-__all__ = ["Beat", "Process", "Slot", "Slots", "Spawn"]
+__all__ = ["Beat", "Order", "Process", "Slot", "Slots", "Spawn"]
 
 
 @dataclass(slots=True, eq=False)
@@ -26,8 +26,13 @@ class Slot:
 class Slots(Protocol):
     """The slots of one app on one host. Each belongs to one supervisor at a time."""
 
-    def take(self) -> Slot:
-        """The lowest free one. Raises `ConfigError` if none can be had."""
+    @property
+    def prefix(self) -> str:
+        """What the ids of all slots of this app on this host begin with; the number follows."""
+        ...
+
+    def take(self, avoid: Collection[str] = ()) -> Slot:
+        """The lowest free one. avoid: ids that are not to be had. Raises `ConfigError` if there is none."""
         ...
 
     def release(self, slot: Slot) -> None:
@@ -75,9 +80,22 @@ class Process(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What one worker process is started with.
+
+    worker: its id, new for each process. supervisor: the id of the one that starts it. secret: seals its heartbeats.
+    """
+
+    slot: Slot
+    worker: str
+    supervisor: str
+    secret: str = field(repr=False)
+
+
 class Spawn(Protocol):
     """Starts one worker process."""
 
-    async def __call__(self, slot: Slot, worker: str, on_beat: Callable[[Beat], None]) -> Process:
+    async def __call__(self, order: Order, on_beat: Callable[[Beat], None]) -> Process:
         """on_beat: called in the event loop for each line from its pipe. Raises OSError if none can be started now."""
         ...

@@ -13,9 +13,13 @@ import re
 import socket
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from yadtq.errors import ConfigError
 from yadtq.supervisor.seams import Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 __all__ = ["SlotLocks", "lock_directory"]
 
@@ -40,12 +44,18 @@ class SlotLocks:
         self._directory = directory or lock_directory()
         self._held: dict[int, Slot] = {}
 
-    def take(self) -> Slot:
+    @property
+    def prefix(self) -> str:
+        return f"{self._host}.{self._app}.slot-"
+
+    def take(self, avoid: Collection[str] = ()) -> Slot:
         """Raises `ConfigError` if the directory can't be used."""
         self._prepare()
         for number in range(_MOST):
-            if number not in self._held and (lock := self._lock(number)) is not None:
-                slot = Slot(number, f"{self._host}.{self._app}.slot-{number}", lock)
+            if number in self._held or f"{self.prefix}{number}" in avoid:
+                continue
+            if (lock := self._lock(number)) is not None:
+                slot = Slot(number, f"{self.prefix}{number}", lock)
                 self._held[number] = slot
                 return slot
         raise ConfigError(f"all {_MOST} slots of app {self._app!r} on this host are taken")
@@ -87,7 +97,7 @@ class SlotLocks:
             raise ConfigError(f"slot locks can't be kept in {self._directory}: it belongs to another user ({owner})")
 
     def _lock(self, number: int) -> int | None:
-        path = self._directory / f"{self._host}.{self._app}.slot-{number}.lock"
+        path = self._directory / f"{self.prefix}{number}.lock"
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         except OSError as error:

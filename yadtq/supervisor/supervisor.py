@@ -24,18 +24,22 @@ from yadtq.runtime.service import first_cause, start_services
 from yadtq.supervisor.events import tell
 from yadtq.supervisor.respawn import GiveUp, RespawnPolicy
 from yadtq.supervisor.rollout import Rollout
-from yadtq.supervisor.seat import Seat
+from yadtq.supervisor.seams import Order
 from yadtq.supervisor.seat_life import SeatState
+from yadtq.supervisor.seats import Seats, tell_of
 from yadtq.supervisor.undertaker import new_worker_id
 from yadtq.supervisor.watch import Verdict
-from yadtq.wire.exits import DRAINED, MISCONFIGURED, describe_exit
+from yadtq.wire.exits import DRAINED, MISCONFIGURED, UNREACHABLE, describe_exit
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from yadtq.outside import Outside
     from yadtq.runtime.service import Service
     from yadtq.settings import SupervisorSettings
     from yadtq.supervisor.seams import Beat, Slots, Spawn
-    from yadtq.supervisor.seat import Occupant
+    from yadtq.supervisor.seat import Occupant, Seat
+    from yadtq.supervisor.twins import Twins
     from yadtq.supervisor.undertaker import Undertaker
     from yadtq.supervisor.watch import LivenessTable
 
@@ -46,6 +50,7 @@ _REFRESH_S = 60.0
 _REAP_S = 5.0
 _FAREWELL_S = 5.0
 _WATCH_ENDS_S = 5.0
+_UNREACHABLE_RETRY_S = 5.0
 
 
 class Intent(Enum):
@@ -78,11 +83,12 @@ _Event = Intent | _Exited | _Said | _Left
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisorParts:
-    """What a supervisor works with. watch: feeds `table` from the heartbeat topic."""
+    """What a supervisor works with. watch: feeds `table` and `twins` from the heartbeat topic."""
 
     spawn: Spawn
     slots: Slots
     table: LivenessTable
+    twins: Twins
     undertaker: Undertaker
     watch: Service
 
@@ -105,14 +111,21 @@ class Supervisor:
         self._policy = policy or RespawnPolicy.from_settings(own, chance=outside.chance.random)
         self._starts_at_once = starts_at_once
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
-        self._seats: list[Seat] = []
+        self._seats = Seats(
+            parts.slots, outside.clock, grace_s=own.grace_s, history=self._policy.history, leave=self._leave
+        )
         self._attending: set[asyncio.Task[None]] = set()
-        self._rollout = Rollout(self._renew, self._on_restart_aborted)
+        self._rollout = Rollout(self._seats.renew, self._on_restart_aborted)
         self._stops = 0
         self._ending = False
         self._refresh_at = float("-inf")
         # Often enough that the wait between two checks is not taken for a freeze of our own.
         self._tick_s = min(_TICK_S, parts.table.gap_s / 3)
+
+    @property
+    def id(self) -> str:
+        """Of this process; sorts by the time of its start."""
+        return self._parts.twins.supervisor
 
     def ask(self, intent: Intent) -> None:
         """Safe in a signal handler of the loop."""
@@ -146,7 +159,7 @@ class Supervisor:
 
     async def _work(self) -> int:
         for _ in range(self._own.workers):
-            self._add_seat()
+            self._seats.add()
         while (status := self._status()) is None:
             await self._reconcile()
             await self._next()
@@ -194,12 +207,10 @@ class Supervisor:
                 tell("restarting", workers=len(self._seats))
                 self._rollout.begin(self._seats)
             case Intent.MORE:
-                try:
-                    self._add_seat()
-                except ConfigError as error:
-                    tell("not-added", level=logging.ERROR, cause=error)
+                self._add_seat()
             case Intent.FEWER:
-                self._remove_seat()
+                if not self._stops:
+                    self._seats.remove_one()
 
     def _on_beat(self, seat: Seat, worker: str, beat: Beat) -> None:
         occupant = seat.occupant
@@ -213,13 +224,13 @@ class Supervisor:
                 seat.ready()
             now, died_at = self._clock.monotonic(), occupant.predecessor_died_at
             since_death_s = now - died_at if died_at is not None else None
-            self._tell(seat, "ready", after_s=now - occupant.spawned_at, since_death_s=since_death_s)
+            tell_of(seat, "ready", after_s=now - occupant.spawned_at, since_death_s=since_death_s)
 
     def _on_exit(self, seat: Seat, occupant: Occupant, code: int) -> None:
         now, process = self._clock.monotonic(), occupant.process
         self._parts.table.removed(process.worker)
         expected = occupant.kill_at is not None and code == DRAINED
-        self._tell(seat, "stopped" if expected else "died", cause=occupant.kill_cause or describe_exit(code))
+        tell_of(seat, "stopped" if expected else "died", cause=occupant.kill_cause or describe_exit(code))
         # Always: one that ended in order holds no lease, unless Redis was away, and then this ends it.
         self._parts.undertaker.certify(process.worker)
         if not expected:
@@ -232,17 +243,19 @@ class Supervisor:
             cause = occupant.last_words or "it refuses its configuration (exit 2); its last words are above"
             self._give_up(seat, cause, misconfigured=True)
         else:
-            self._after_crash(seat, now)
+            self._after_crash(seat, now, unreachable=code == UNREACHABLE)
 
-    def _after_crash(self, seat: Seat, now: float) -> None:
-        # While Kafka is away every worker may fail; that is no reason to have none when it is back.
-        seat.history.record(now, charged=self._parts.table.visible())
+    def _after_crash(self, seat: Seat, now: float, *, unreachable: bool = False) -> None:
+        # While Kafka or Redis is away every worker may fail; that is no reason to have none when it is back.
+        seat.history.record(now, charged=self._parts.table.visible() and not unreachable)
         match self._policy.decide(seat.history, now):
             case GiveUp(crashes, window_s):
                 self._give_up(seat, f"{crashes} crashes within {window_s:g} s")
             case decision:
-                seat.respawn(now + decision.after_s, died_at=now)
-                tell("respawning", slot=seat.slot.id, after_s=decision.after_s)
+                # It has waited for the server itself, and its slot should not be empty for long when that is back.
+                after_s = min(decision.after_s, _UNREACHABLE_RETRY_S) if unreachable else decision.after_s
+                seat.respawn(now + after_s, died_at=now)
+                tell("respawning", slot=seat.slot.id, after_s=after_s)
 
     def _give_up(self, seat: Seat, cause: str, *, misconfigured: bool = False) -> None:
         tell("gave-up", level=logging.ERROR, slot=seat.slot.id, cause=cause)
@@ -252,8 +265,12 @@ class Supervisor:
         cause = seat.given_up.cause if seat.given_up else None
         tell("restart-aborted", level=logging.ERROR, slot=seat.slot.id, cause=cause)
 
-    def _on_leaving(self, seat: Seat) -> None:
-        self._parts.undertaker.leave(seat.slot.id, lambda: self._events.put_nowait(_Left(seat)))
+    def _leave(self, seat: Seat) -> None:
+        if self._parts.twins.of(seat.slot.id) is not None:
+            # The group knows the slot's name only: to remove it would remove the worker of the other supervisor.
+            self._events.put_nowait(_Left(seat))
+        else:
+            self._parts.undertaker.leave(seat.slot.id, lambda: self._events.put_nowait(_Left(seat)))
 
     def _on_stop(self) -> None:
         self._stops += 1
@@ -262,26 +279,23 @@ class Supervisor:
         self._rollout.cancel()
         for seat in self._seats:
             if seat.wanted:
-                self._retire(seat)
+                self._seats.retire(seat)
             elif self._stops == 2 and seat.occupant is not None:
                 seat.occupant.process.signal(signal.SIGTERM)
             if self._stops > 2:
-                self._kill(seat, "killed at the third request to stop")
+                self._seats.kill(seat, "killed at the third request to stop")
 
     # Acts
 
     async def _reconcile(self) -> None:
         now = self._clock.monotonic()
-        for seat in self._seats:
-            if seat.must_be_killed(now):
-                self._kill(seat, f"killed after {self._own.grace_s:g} s of grace")
+        self._seats.kill_overdue()
         self._kill_the_silent()
         self._rollout.step()
         if not self._stops:
+            self._yield_to_twins()
             await self._start_due(now)
-        for seat in [seat for seat in self._seats if seat.state is SeatState.GONE]:
-            self._seats.remove(seat)
-            self._parts.slots.release(seat.slot)
+        self._seats.release_gone()
         if now >= self._refresh_at:
             self._refresh_at = now + _REFRESH_S
             self._refresh_slots()
@@ -299,9 +313,9 @@ class Supervisor:
             if seat.occupant is None or verdicts.get(seat.occupant.process.worker) is not Verdict.SILENT:
                 continue
             if seat.occupant.ran:
-                self._kill(seat, f"killed after {self._own.silence_s:g} s of silence")
+                self._seats.kill(seat, f"killed after {self._own.silence_s:g} s of silence")
             else:
-                self._kill(seat, f"killed as it was not running {self._own.start_timeout_s:g} s after its start")
+                self._seats.kill(seat, f"killed as it was not running {self._own.start_timeout_s:g} s after its start")
 
     async def _start_due(self, now: float) -> None:
         starting = sum(seat.is_starting(now) for seat in self._seats)
@@ -313,61 +327,56 @@ class Supervisor:
             await self._start(seat)
 
     async def _start(self, seat: Seat) -> None:
-        worker = new_worker_id(seat.slot.id, self._chance)
+        worker, secret = new_worker_id(seat.slot.id, self._chance), f"{self._chance.getrandbits(256):064x}"
         try:
             process = await self._parts.spawn(
-                seat.slot, worker, lambda beat: self._events.put_nowait(_Said(seat, worker, beat))
+                Order(seat.slot, worker, self._parts.twins.supervisor, secret),
+                lambda beat: self._events.put_nowait(_Said(seat, worker, beat)),
             )
         except OSError as error:  # out of memory, processes or files: that may pass
             tell("not-spawned", level=logging.ERROR, slot=seat.slot.id, cause=error)
             self._after_crash(seat, self._clock.monotonic())
             return
         occupant = seat.spawned(process, self._clock.monotonic())
-        self._parts.table.spawned(worker)
+        self._parts.table.spawned(worker, secret)
         task = asyncio.get_running_loop().create_task(self._attend(seat, occupant), name=f"yadtq-attend-{worker}")
         self._attending.add(task)
         task.add_done_callback(self._attending.discard)
-        self._tell(seat, "spawned")
+        tell_of(seat, "spawned")
 
     async def _attend(self, seat: Seat, occupant: Occupant) -> None:
         code = await occupant.process.ended()
         self._events.put_nowait(_Exited(seat, occupant, code))
 
-    def _add_seat(self) -> None:
-        if not self._stops:
-            slot, now = self._parts.slots.take(), self._clock.monotonic()
-            self._seats.append(Seat(slot, self._policy.history(), due=now, on_leaving=self._on_leaving))
+    def _add_seat(self, avoid: Collection[str] = ()) -> bool:
+        """Whether there is one more."""
+        if self._stops:
+            return False
+        try:
+            self._seats.add(avoid)
+        except ConfigError as error:
+            tell("not-added", level=logging.ERROR, cause=error)
+            return False
+        return True
 
-    def _remove_seat(self) -> None:
-        wanted = [seat for seat in self._seats if seat.wanted]
-        if not wanted or self._stops:
-            return
-        # One that does no work rather than one that does.
-        seat = next((seat for seat in reversed(wanted) if seat.given_up), wanted[-1])
-        tell("removing", slot=seat.slot.id)
-        self._retire(seat)
-
-    def _renew(self, seat: Seat) -> None:
-        now = self._clock.monotonic()
-        if seat.renew(now, now + self._own.grace_s) and seat.occupant is not None:
-            seat.occupant.process.signal(signal.SIGTERM)
-
-    def _retire(self, seat: Seat) -> None:
-        # Not to one that was asked before: a second SIGTERM would be the order to cancel its tasks.
-        if seat.retire(self._clock.monotonic() + self._own.grace_s) and seat.occupant is not None:
-            seat.occupant.process.signal(signal.SIGTERM)
-
-    def _kill(self, seat: Seat, cause: str) -> None:
-        if seat.occupant is not None and seat.occupant.kill_cause is None:
-            seat.killed(cause)
-            self._tell(seat, "killing", cause=cause)
-            seat.occupant.process.kill()
+    def _yield_to_twins(self) -> None:
+        """Leave the slots that are another supervisor's as well, if it was started before us."""
+        twins = self._parts.twins
+        for seat in self._seats.wanted:
+            if (twin := twins.of(seat.slot.id)) is None:
+                continue
+            yields = twins.may_yield_to(twin) and self._add_seat(twins.taken() | {seat.slot.id})
+            if yields or twins.is_news(twin):
+                facts = {"slot": seat.slot.id, "twin": twin.worker, "twin_host": twin.host, "twin_pid": twin.pid}
+                tell("slot-twin", level=logging.ERROR, **facts, action="yields" if yields else "stays")
+            if yields:
+                self._seats.retire(seat)
 
     async def _clear(self) -> None:
         """The end, whatever its cause: kill what still lives, certify it, leave the group, give the slots back."""
         self._stops = max(self._stops, 1)
         for seat in self._seats:
-            self._kill(seat, "killed at the end of its supervisor")
+            self._seats.kill(seat, "killed at the end of its supervisor")
             if seat.wanted:
                 seat.retire(self._clock.monotonic())
         if self._attending:
@@ -376,9 +385,3 @@ class Supervisor:
             self._handle(self._events.get_nowait())
         await self._parts.undertaker.finish(_FAREWELL_S)
         self._parts.slots.release_all()
-
-    def _tell(self, seat: Seat, event: str, **facts: object) -> None:
-        if seat.occupant is not None:
-            process = seat.occupant.process
-            level = logging.WARNING if event in ("died", "killing") else logging.INFO
-            tell(event, level=level, slot=seat.slot.id, worker=process.worker, pid=process.pid, **facts)

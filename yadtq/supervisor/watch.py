@@ -19,7 +19,7 @@ from yadtq.errors import BrokerUnavailable, EnvelopeError
 from yadtq.runtime.seams import OutRecord
 from yadtq.runtime.service import Service, Stage
 from yadtq.wire.codec import encode
-from yadtq.wire.heartbeat import Heartbeat
+from yadtq.wire.heartbeat import Heartbeat, is_sealed_with
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus as Started
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from yadtq.outside import Outside
     from yadtq.runtime.clock import Clock
     from yadtq.runtime.seams import ConsumedRecord, Producer
-    from yadtq.settings import Settings
+    from yadtq.supervisor.twins import Twins
 
 __all__ = ["LivenessTable", "TopicWatch", "Verdict"]
 
@@ -45,11 +45,13 @@ class Verdict(Enum):
 
 @dataclass(slots=True)
 class _Signs:
-    """When a worker was last heard of, by each way."""
+    """When a worker was last heard of, by each way. secret: seals its heartbeats. seq: of the last one."""
 
     spawned: float
     pipe: float
     topic: float
+    secret: str
+    seq: int = -1
     ran: bool = False
 
 
@@ -67,9 +69,9 @@ class LivenessTable:
         self._last_check = clock.monotonic()
         self._awake_since = float("-inf")
 
-    def spawned(self, worker: str) -> None:
+    def spawned(self, worker: str, secret: str) -> None:
         now = self._clock.monotonic()
-        self._signs[worker] = _Signs(spawned=now, pipe=now, topic=now)
+        self._signs[worker] = _Signs(spawned=now, pipe=now, topic=now, secret=secret)
 
     def removed(self, worker: str) -> None:
         self._signs.pop(worker, None)
@@ -80,10 +82,15 @@ class LivenessTable:
             signs.pipe = self._clock.monotonic()
             signs.ran = signs.ran or phase != "starting"
 
-    def seen(self, worker: str, phase: str) -> None:
-        """A heartbeat came through the topic; of workers that aren't ours too."""
-        if (signs := self._signs.get(worker)) is not None and phase != "dead":
-            signs.topic = self._clock.monotonic()
+    def secret_of(self, worker: str) -> str | None:
+        """None: no worker of ours."""
+        signs = self._signs.get(worker)
+        return signs.secret if signs is not None else None
+
+    def seen(self, worker: str, phase: str, seq: int) -> None:
+        """A heartbeat with the worker's seal came through the topic. One that is not newer than the last is a copy."""
+        if (signs := self._signs.get(worker)) is not None and seq > signs.seq:
+            signs.topic, signs.seq = self._clock.monotonic(), seq
             signs.ran = signs.ran or phase != "starting"
 
     def canary(self) -> None:
@@ -121,14 +128,16 @@ class LivenessTable:
 
 
 class TopicWatch(Service):
-    """A service: feeds a table from the heartbeat topic, and sends the canaries. Lives through outages of Kafka."""
+    """A service: feeds `table` and `twins` from the heartbeat topic, and sends the canaries. Survives outages of Kafka."""
 
     name = "watch"
     stage = Stage.REPORT
 
-    def __init__(self, *, outside: Outside, settings: Settings, producer: Producer, table: LivenessTable) -> None:
+    def __init__(
+        self, *, outside: Outside, heartbeat_s: float, producer: Producer, table: LivenessTable, twins: Twins
+    ) -> None:
         self._broker, self._topic = outside.broker, outside.names.heartbeats
-        self._settings, self._producer, self._table = settings, producer, table
+        self._heartbeat_s, self._producer, self._table, self._twins = heartbeat_s, producer, table, twins
         self._stopped = anyio.Event()
         nonce = f"{outside.chance.getrandbits(64):016x}"
         self._key = f"{_CANARY}{nonce}".encode()
@@ -161,7 +170,7 @@ class TopicWatch(Service):
                 await self._producer.append([OutRecord(self._topic, self._value, key=self._key)])
             except BrokerUnavailable as error:
                 log.debug("canary: %s", error)
-            await asyncio.sleep(self._settings.heartbeat_s)
+            await asyncio.sleep(self._heartbeat_s)
 
     def _note(self, record: ConsumedRecord) -> None:
         if record.key == self._key:
@@ -173,4 +182,10 @@ class TopicWatch(Service):
             heartbeat = Heartbeat.decode(record.value)
         except EnvelopeError:
             return
-        self._table.seen(heartbeat.worker, heartbeat.phase)
+        secret = self._table.secret_of(heartbeat.worker)
+        if secret is None:
+            self._twins.heard(heartbeat)
+        elif is_sealed_with(secret, record.value, record.headers):
+            self._table.seen(heartbeat.worker, heartbeat.phase, heartbeat.seq)
+        else:
+            log.debug("a heartbeat of %s without its seal: passed over", heartbeat.worker)

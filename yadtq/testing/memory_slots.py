@@ -8,7 +8,7 @@ from yadtq.errors import ConfigError
 from yadtq.supervisor.seams import Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 __all__ = ["MemoryLockFolder", "MemorySlots"]
 
@@ -24,14 +24,16 @@ class MemorySlots:
     """`seams.Slots` of one app on one host."""
 
     def __init__(self, app: str, host: str, folder: MemoryLockFolder, *, most: int = 10_000) -> None:
-        self._prefix, self._folder, self._most = f"{host}.{app}", folder, most
+        self.prefix = f"{host}.{app}.slot-"
+        self._folder, self._most = folder, most
         self._held: dict[int, Slot] = {}
 
-    def take(self) -> Slot:
+    def take(self, avoid: Collection[str] = ()) -> Slot:
         for number in range(self._most):
-            if number not in self._folder.locked:
+            name = f"{self.prefix}{number}"
+            if number not in self._folder.locked and name not in avoid:
                 self._folder.locked.add(number)
-                slot = self._held[number] = Slot(number, f"{self._prefix}.slot-{number}")
+                slot = self._held[number] = Slot(number, name)
                 return slot
         raise ConfigError(f"all {self._most} slots are taken")
 

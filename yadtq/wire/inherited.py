@@ -1,0 +1,46 @@
+"""What a worker process gets from its supervisor: by environment, since a command line can be read by all users."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+__all__ = ["Inherited"]
+
+_NAMES = {
+    "slot": "YADTQ_SLOT",
+    "worker": "YADTQ_SLOT_WORKER",
+    "supervisor": "YADTQ_SLOT_SUPERVISOR",
+    "secret": "YADTQ_SLOT_SECRET",
+    "lock": "YADTQ_SLOT_LOCK",
+    "pipe": "YADTQ_PIPE",
+}
+
+
+class Inherited(NamedTuple):
+    """All are empty without a supervisor.
+
+    slot: the static membership id. worker: the id of this process. supervisor: its id. secret: seals the heartbeats, new
+    for each process. lock: the file descriptor that keeps the slot. pipe: two descriptors, to read from and to write to.
+    """
+
+    slot: str = ""
+    worker: str = ""
+    supervisor: str = ""
+    secret: str = ""
+    lock: str = ""
+    pipe: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Inherited {self.worker or 'nothing'}>"
+
+    def environment(self) -> dict[str, str]:
+        """What to add to the environment of the worker."""
+        return {_NAMES[name]: value for name, value in self._asdict().items()}
+
+    @classmethod
+    def take(cls, environ: MutableMapping[str, str]) -> Inherited:
+        """Out of `os.environ`, and away from it: a process that a task starts must not know the secret."""
+        return cls(**{name: environ.pop(variable, "") for name, variable in _NAMES.items()})
