@@ -1,0 +1,65 @@
+"""One run of a world, from its seed to a report."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from yadtq.testing.sim.world import Violation, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Report", "in_world"]
+
+
+@dataclass
+class Report:
+    """problems: empty if all held. calls: numbered points. target, hit: of a sweep, where a process was killed."""
+
+    seed: int
+    digest: str = ""
+    virtual_s: float = 0.0
+    worker_s: float = 0.0
+    events: int = 0
+    calls: int = 0
+    tasks: int = 0
+    faults: int = 0
+    seconds: float = 0.0
+    target: int | None = None
+    hit: str = ""
+    problems: list[str] = field(default_factory=list)
+    tail: str = ""
+
+
+def in_world(seed: int, play: Callable[[World, Report], None]) -> Report:
+    """Make a world, let `play` do something in it, and tidy up, whatever happens."""
+    began = time.perf_counter()
+    report = Report(seed)
+    world = World(seed)
+    was_enabled = gc.isenabled()
+    gc.disable()  # a collection in the middle is the one thing that no seed decides
+    logging.disable(logging.CRITICAL)
+    try:
+        try:
+            play(world, report)
+        except Violation as violation:
+            report.problems.append(str(violation))
+        report.problems += [problem for problem in world.problems if problem not in report.problems]
+        report.tail = world.tail(150) if report.problems else ""
+        report.digest, report.virtual_s, report.events, report.calls = (
+            world.digest,
+            world.now,
+            world.events,
+            world.points,
+        )
+    finally:
+        world.close()
+        logging.disable(logging.NOTSET)
+        if was_enabled:
+            gc.enable()
+    report.seconds = time.perf_counter() - began
+    return report

@@ -1,0 +1,175 @@
+"""Servers, a fleet and clients in one world, put together from a plan."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from yadtq.outside import Outside, Place
+from yadtq.runtime.seams import OutRecord
+from yadtq.settings import WorkerSettings
+from yadtq.testing.sim.adapt import balance
+from yadtq.testing.sim.broker import SimBroker
+from yadtq.testing.sim.fleet import Fleet
+from yadtq.testing.sim.invariants import Judge, Touch
+from yadtq.testing.sim.kafka import SimKafka
+from yadtq.testing.sim.load import Job, Ledger, Submissions, make_app, submit_all
+from yadtq.testing.sim.net import Link
+from yadtq.testing.sim.node import SimClock
+from yadtq.testing.sim.redis import SimRedis, SimStore
+from yadtq.wire.envelope import Envelope, encode_envelope
+from yadtq.wire.names import TopicNames
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from yadtq.testing.sim.node import Node
+    from yadtq.testing.sim.world import World
+
+__all__ = ["Plan", "Scenario"]
+
+_APP = "sim"
+_BALANCE_S = 0.5
+
+
+@dataclass
+class Plan:
+    """clients: of each, (seconds to wait, jobs to submit then) in turns. settings, options: as keywords."""
+
+    workers: int = 2
+    partitions: int = 4
+    clients: Sequence[Sequence[tuple[float, Sequence[Job]]]] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    skew_s: float = 0.0
+
+
+class Scenario:
+    """`start()`, then `world.run(...)`; `settle()` for the end."""
+
+    def __init__(self, world: World, plan: Plan) -> None:
+        self.world = world
+        self.plan = plan
+        random.seed(world.seed)
+        self.names = TopicNames(_APP)
+        self.task_prefix = f"yadtq.{_APP}.tasks."
+        self.ledger = Ledger(world)
+        self.app = make_app(_APP, self.ledger, self._crash, num_partitions=plan.partitions, **plan.settings)
+        self.settings = self.app.settings
+        self.options = WorkerSettings.load(**plan.options)
+        clock = SimClock(world)
+        self.redis = SimRedis(world, clock, random.Random(world.rng.getrandbits(64)), self.settings)
+        self.kafka = SimKafka(world, clock)
+        self.kafka.provision(self.names.tasks("default"), plan.partitions)
+        self.kafka.provision(self.names.heartbeats, 1, compacted=True)
+        self.kafka.provision(self.names.dead, 1)
+        self.judge = Judge(world, self.redis, self.kafka, self.ledger, self.task_prefix)
+        self.links: dict[str, dict[str, Link]] = {}
+        self.jobs: dict[str, Job] = {job.task_id: job for client in plan.clients for _, jobs in client for job in jobs}
+        self.notes = Submissions()
+        self._nodes: dict[str, Node] = {}
+        self.fleet = Fleet(self, plan.workers)
+        self.clients: list[Node] = []
+
+    def outside(self, node: Node) -> Outside:
+        """What a process is given."""
+        kafka, redis = Link(node, self.kafka), Link(node, self.redis)
+        self.links[node.name] = {"kafka": kafka, "redis": redis}
+        return Outside(
+            broker=SimBroker(self.kafka, kafka, self.settings, self.names),
+            store=SimStore(self.redis, redis, self.settings),
+            clock=node.clock,
+            chance=node.chance,
+            names=self.names,
+            place=Place("simulated", 1000 + len(self.links)),
+        )
+
+    def skew(self) -> float:
+        return self.world.rng.uniform(-self.plan.skew_s, self.plan.skew_s) if self.plan.skew_s else 0.0
+
+    def start(self) -> None:
+        self.fleet.start_all()
+        for number, turns in enumerate(self.plan.clients):
+            self.clients.append(
+                self.world.node(
+                    f"client{number}",
+                    lambda node, turns=turns: submit_all(node, self.outside(node), self.app, turns, self.notes),  # type: ignore[misc]
+                    on_end=self._client_ended,
+                )
+            )
+        self.world.call_later(_BALANCE_S, self._check_balance)
+
+    def _client_ended(self, node: Node, error: BaseException | None) -> None:
+        if error is not None:
+            self.world.fail(f"{node.name} failed: {type(error).__name__}: {error}")
+
+    def _check_balance(self) -> None:
+        for process in self.fleet.alive.values():
+            for problem in balance(process.worker):
+                self.world.fail(f"{process.node.name}: {problem}")
+        self.world.call_later(_BALANCE_S, self._check_balance)
+
+    def _crash(self, worker: str) -> None:
+        for process in self.fleet.alive.values():
+            if process.node.name == worker:
+                self.touch("crash", 0.0, worker)
+                self.world.kill(process.node)
+                return
+
+    def touch(self, kind: str, seconds: float, *workers: str) -> None:
+        """A fault begins that may cause second executions of what these workers run (none named: all)."""
+        now = self.world.now
+        self.judge.touches.append(Touch(kind, now, now + seconds, frozenset(workers) or None))
+
+    def calm(self) -> None:
+        """The end of all faults; what has begun to happen to a process goes on to its end."""
+        self.world.note("world", "calm")
+        self.redis.calm()
+        self.kafka.calm()
+        for node in self.world.nodes:
+            node.loop.slow_s = 0.0
+            if node.frozen:
+                node.loop.frozen_until = self.world.now
+                node.loop.thaw()
+        for links in self.links.values():
+            for link in links.values():
+                link.cut_in = link.cut_out = 0.0
+
+    def foreign(self, chance: random.Random) -> None:
+        """A record of another producer: what was sent already, an unknown task, or no task at all."""
+        if not self.kafka.available:
+            return
+        topic = self.names.tasks("default")
+        kind = chance.randrange(3)
+        if kind == 0 and self.notes.acknowledged:
+            job = self.jobs[chance.choice(sorted(self.notes.acknowledged))]
+            value = encode_envelope(Envelope(job.task_id, job.kind, [job.seconds, job.trouble]))
+        elif kind == 1:
+            job = Job(f"foreign.{len(self.jobs)}", "unknown")
+            self.jobs[job.task_id] = job
+            self.notes.acknowledged[job.task_id] = self.world.now
+            value = encode_envelope(Envelope(job.task_id, job.kind, []))
+        else:
+            value = b"no task"
+        self.kafka.append_now(OutRecord(topic, value))
+
+    @property
+    def all_ended(self) -> bool:
+        if self.judge.unfinished or len(self.notes.acknowledged) < len(self.jobs):
+            return False
+        # A client may not notice that the data was lost, and wait for ever for a result that went with it.
+        return all(client.ended for client in self.clients) or bool(self.redis.lost_at)
+
+    def where_is(self, task_id: str) -> str:
+        """For a report."""
+        state = self.judge._state(task_id)
+        held = [
+            f"{process.node.name} holds it"
+            for process in self.fleet.alive.values()
+            if process.worker is not None
+            and any(delivery.envelope.id == task_id for delivery in process.worker.fetcher.in_flight())
+        ]
+        where = "; ".join(held) or "nobody holds it"
+        return f"{state.status} of attempt {state.attempt} by {state.worker or 'nobody'}; {where}"

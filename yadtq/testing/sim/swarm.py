@@ -1,0 +1,123 @@
+"""A swarm of seeds: each draws a fleet, settings, a load and faults; then all is quiet, and everything must end in time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from yadtq.testing.sim.faults import draw_kinds
+from yadtq.testing.sim.load import Job
+from yadtq.testing.sim.run import Report, in_world
+from yadtq.testing.sim.scenario import Plan, Scenario
+from yadtq.testing.sim.verdict import final_problems
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from yadtq.testing.sim.faults import Kind
+    from yadtq.testing.sim.world import World
+
+__all__ = ["draw_plan", "run_seed"]
+
+#: Nothing may change any more after everything has ended.
+_AFTER_S = 15.0
+
+
+def draw_plan(chance: Random) -> Plan:
+    heartbeat_s = chance.choice([0.5, 1.0])
+    lease_s = chance.choice([3.0, 7.0])
+    # A span of less than some shares of the window moves records that only wait for a slot, again and again.
+    window, span = chance.choice([(10, 300), (100, 500), (4_000, 20_000)])
+    workers = chance.choice([1, 2, 2, 3, 4, 6])
+    return Plan(
+        workers=workers,
+        partitions=chance.choice([1, 2, 4, 8]),
+        clients=[_draw_client(chance, number) for number in range(chance.choice([1, 1, 2]))],
+        settings={
+            "lease_s": lease_s,
+            "heartbeat_s": heartbeat_s,
+            "session_timeout_s": chance.choice([3.0, 7.0]),
+            "redis_timeout_s": chance.choice([1.0, lease_s / 2]),
+            "submit_timeout_s": chance.choice([4.0, 15.0]),
+        },
+        options={
+            "concurrency": chance.choice([1, 2, 5, 20, 100]),
+            "window": window,
+            "span": span,
+            "straggler_age_s": chance.choice([5.0, 20.0, 3_600.0]),
+            "commit_interval_s": chance.choice([0.1, 0.5]),
+            "truncate_interval_s": chance.choice([2.0, 300.0]),
+            "grace_s": chance.choice([0.5, 10.0]),
+            "unknown_task_window_s": 2.0,
+            "crash_limit": chance.choice([3, 4, 10]),
+        },
+        skew_s=chance.choice([0.0, 100.0]),
+    )
+
+
+def _draw_client(chance: Random, number: int) -> list[tuple[float, list[Job]]]:
+    turns: list[tuple[float, list[Job]]] = []
+    serial = 0
+    crashers = chance.random() < 0.2
+    for _ in range(chance.randrange(3, 12)):
+        jobs = []
+        for _ in range(chance.choice([1, 5, 20, 60])):
+            serial += 1
+            kind = chance.choices(["nap", "flaky", "slow", "crasher"], [6, 2, 1, 0.1 if crashers else 0])[0]
+            seconds = chance.choice([0.0, 0.0, 0.05, 0.5, 0.9, 3.0])
+            trouble = chance.choice([0, 1, 2, 4]) if kind == "flaky" else 1 if kind == "crasher" else 0
+            jobs.append(Job(f"c{number}.{serial}", kind, seconds, trouble))
+        turns.append((chance.uniform(0.0, 2.0), jobs))
+    return turns
+
+
+def bound_s(scenario: Scenario) -> float:
+    """Until everything has ended, once all is quiet: leases, sessions, back-offs, restarts, and the work itself."""
+    settings, options, plan = scenario.settings, scenario.options, scenario.plan
+    work_s = sum(4 * min(job.seconds, 3.0) for job in scenario.jobs.values())
+    slots = plan.workers * options.concurrency
+    return 60.0 + 6 * (settings.lease_s + settings.session_timeout_s) + 3 * work_s / slots + 0.1 * len(scenario.jobs)
+
+
+def run_seed(seed: int, *, kinds: tuple[Kind, ...] | None = None, changes: dict[str, Any] | None = None) -> Report:
+    """One run. kinds: instead of those that the seed draws. changes: of the plan that it draws."""
+
+    def play(world: World, report: Report) -> None:
+        plan = draw_plan(world.rng)
+        for name, value in (changes or {}).items():
+            setattr(plan, name, value)
+        drawn = draw_kinds(world.rng)
+        scenario = Scenario(world, plan)
+        report.tasks = len(scenario.jobs)
+        try:
+            _trouble(scenario, drawn if kinds is None else kinds, report)
+            _quiet(scenario, report)
+        finally:
+            report.worker_s = world.now * plan.workers
+
+    return in_world(seed, play)
+
+
+def _trouble(scenario: Scenario, kinds: tuple[Kind, ...], report: Report) -> None:
+    world, chance = scenario.world, scenario.world.rng
+    every_s = chance.choice([0.3, 1.0, 3.0, 10.0])
+    lasts_s = chance.uniform(5.0, 40.0)
+    scenario.start()
+    world.note("world", "faults", " ".join(kind.name for kind in kinds))
+    end = world.now + lasts_s
+    while world.now < end:
+        world.pass_time(min(end - world.now, chance.expovariate(1 / every_s)))
+        if kinds and world.now < end:
+            kind = chance.choices(kinds, [each.weight for each in kinds])[0]
+            world.note("world", "fault", kind.name)
+            report.faults += 1
+            kind.act(scenario, chance)
+
+
+def _quiet(scenario: Scenario, report: Report) -> None:
+    world = scenario.world
+    scenario.calm()
+    within_s = bound_s(scenario)
+    if not world.run(lambda: scenario.all_ended, within_s):
+        report.problems.append(f"not everything has ended {within_s:.0f} s after the last fault")
+    world.pass_time(_AFTER_S)
+    report.problems += list(final_problems(scenario))

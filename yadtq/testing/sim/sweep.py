@@ -1,0 +1,118 @@
+"""A sweep: one small scenario, again and again, with a kill of the calling process before and after each of its port calls.
+
+So what must hold between any two steps is tried between any two steps, and not only where chance happens to strike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from yadtq.testing.sim.load import Job
+from yadtq.testing.sim.run import Report, in_world
+from yadtq.testing.sim.scenario import Plan, Scenario
+from yadtq.testing.sim.verdict import final_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from yadtq.testing.sim.node import Node
+    from yadtq.testing.sim.world import World
+
+__all__ = ["SCENARIOS", "Small", "count_points", "run_point", "sweep"]
+
+_WITHIN_S = 150.0
+_AFTER_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Small:
+    """name: for the command line. plan: made for each run. meanwhile: what happens to it, apart from the kill."""
+
+    name: str
+    plan: Callable[[], Plan]
+    meanwhile: Callable[[Scenario], None] = lambda scenario: None
+
+
+def _jobs() -> list[Job]:
+    kinds = [("nap", 0.0, 0), ("nap", 0.05, 0), ("flaky", 0.0, 1), ("nap", 0.5, 0), ("slow", 1.5, 0), ("nap", 0.2, 0)]
+    return [Job(f"c0.{n}", kind, seconds, trouble) for n, (kind, seconds, trouble) in enumerate(kinds * 2)]
+
+
+def _plan(**options: object) -> Callable[[], Plan]:
+    def make() -> Plan:
+        return Plan(
+            workers=2,
+            partitions=2,
+            clients=[[(0.5, _jobs())]],
+            settings={"lease_s": 3.0, "session_timeout_s": 3.0},
+            options={"concurrency": 5, "commit_interval_s": 0.2, "straggler_age_s": 3_600.0, **options},
+        )
+
+    return make
+
+
+def _drain_at(seconds: float) -> Callable[[Scenario], None]:
+    return lambda scenario: scenario.world.call_later(seconds, lambda: scenario.fleet.drain(0))
+
+
+def _lose_at(seconds: float) -> Callable[[Scenario], None]:
+    def lose(scenario: Scenario) -> None:
+        def now() -> None:
+            scenario.touch("loss", scenario.settings.lease_s)
+            scenario.redis.flush()
+
+        scenario.world.call_later(seconds, now)
+
+    return lose
+
+
+def _stragglers(scenario: Scenario) -> None:
+    """Undecodable and unknown records besides, so that dead letters are written."""
+    for seconds in (0.6, 0.9, 1.2):
+        scenario.world.call_later(seconds, lambda: scenario.foreign(scenario.world.rng))
+
+
+SCENARIOS = (
+    Small("plain", _plan()),
+    Small("drain", _plan(), _drain_at(0.8)),
+    Small("loss", _plan(), _lose_at(0.9)),
+    Small("stragglers", _plan(straggler_age_s=0.3, unknown_task_window_s=1.0), _stragglers),
+)
+
+
+def _forgive(scenario: Scenario, killed: Node) -> None:
+    if killed.name in scenario.links:
+        scenario.touch("kill", 0.0, killed.name)
+
+
+def run_point(small: Small, seed: int, target: int | None) -> Report:
+    """One run; target: the number of the point at which the process that comes by is killed."""
+
+    def play(world: World, report: Report) -> None:
+        world.target = target
+        scenario = Scenario(world, small.plan())
+        world.on_kill.append(lambda node: _forgive(scenario, node))
+        scenario.fleet.immortal("boss", "client0")
+        scenario.start()
+        small.meanwhile(scenario)
+        if not world.run(lambda: scenario.all_ended, _WITHIN_S):
+            report.problems.append(f"not everything has ended within {_WITHIN_S:.0f} s")
+        world.pass_time(_AFTER_S)
+        report.problems += list(final_problems(scenario))
+        report.hit = world.hit
+
+    return in_world(seed, play)
+
+
+def count_points(small: Small, seed: int) -> int:
+    """How many places there are at which a worker may be killed."""
+    return run_point(small, seed, None).calls
+
+
+def sweep(small: Small, seed: int, *, step: int = 1, first: int = 1) -> Iterator[Report]:
+    """A run for each point, or for each `step`-th of them from `first` on."""
+    for target in range(first, count_points(small, seed) + 1, step):
+        report = run_point(small, seed, target)
+        report.target = target
+        yield report

@@ -1,0 +1,98 @@
+"""The end of a simulation: each accepted task has ended as it had to, and nothing is left behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from yadtq.wire.codec import decode
+from yadtq.wire.states import TaskStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from yadtq.testing.sim.invariants import End
+    from yadtq.testing.sim.load import Job, Run
+    from yadtq.testing.sim.scenario import Scenario
+
+__all__ = ["final_problems"]
+
+#: An outcome may be on its way for so long after a run's last line in the ledger.
+_FINISHING_S = 1.0
+
+
+def final_problems(scenario: Scenario) -> Iterator[str]:
+    """In words; nothing if all is well."""
+    judge = scenario.judge
+    for job in scenario.jobs.values():
+        end = judge.ended.get(job.task_id)
+        runs = scenario.ledger.runs.get(job.task_id, [])
+        if job.task_id not in scenario.notes.acknowledged:
+            continue
+        if end is None:
+            yield f"{job.task_id} ({job.kind}) was accepted and has not ended: {scenario.where_is(job.task_id)}"
+            continue
+        yield from _right_end(scenario, job, end, runs)
+        yield from _right_count(scenario, job, runs)
+    yield from _clients(scenario)
+    yield from _partitions(scenario)
+    yield from scenario.fleet.problems_at_rest()
+
+
+def _right_end(scenario: Scenario, job: Job, end: End, runs: list[Run]) -> Iterator[str]:
+    if end.status is not job.status:
+        touched = sum(any(touch.meets(run, _FINISHING_S) for touch in scenario.judge.touches) for run in runs)
+        error = str(decode(end.payload).get("type")) if end.status is TaskStatus.FAILED else ""
+        excused = (
+            (error == "TaskTimeout" and job.kind == "slow" and touched > 0)  # its time was up when the process thawed
+            or (error == "WorkerCrashed" and (touched >= scenario.options.crash_limit or job.kind == "crasher"))
+            or (job.kind == "flaky" and touched > 0)  # a run that raised may not have been told of
+        )
+        if not excused:
+            yield f"{job.task_id} ({job.kind}) ended {end.status} {error}, not {job.status}"
+    if end.status is TaskStatus.SUCCESS and decode(end.payload) != f"{job.task_id}/{end.attempt}":
+        yield f"{job.task_id} has the result {end.payload!r} of another attempt than {end.attempt}"
+    latest = max((run.attempt for run in runs), default=0)
+    if end.attempt < latest and not scenario.redis.lost_at:
+        yield f"{job.task_id} ended by attempt {end.attempt}, but attempt {latest} was started"
+    if not scenario.redis.lost_at:
+        state = scenario.judge._state(job.task_id)
+        if (state.status, state.payload, state.attempt) != (end.status, end.payload, end.attempt):
+            yield f"{job.task_id} was {end.status} of attempt {end.attempt}, and is {state.status} of {state.attempt}"
+
+
+def _right_count(scenario: Scenario, job: Job, runs: list[Run]) -> Iterator[str]:
+    """G3: only a fault causes a second execution."""
+    touches = scenario.judge.touches
+    asked = job.trouble if job.kind in ("flaky", "crasher") else 0
+    if scenario.redis.lost_at:
+        asked *= 1 + len(scenario.redis.lost_at)
+    met = {id(touch) for run in runs for touch in touches if touch.meets(run, _FINISHING_S)}
+    if len(runs) > 1 + asked + len(met):
+        told = ", ".join(
+            f"{run.attempt} on {run.worker} at {run.started_at:.2f} ({run.how or 'no end'})" for run in runs
+        )
+        yield f"{job.task_id} ({job.kind}) ran {len(runs)} times, {len(met)} faults met it: {told}"
+
+
+def _clients(scenario: Scenario) -> Iterator[str]:
+    notes = scenario.notes
+    for task_id, (status, value) in notes.seen.items():
+        end = scenario.judge.ended.get(task_id)
+        if end is None:
+            yield f"a client was told that {task_id} is {status}, and it has not ended"
+        elif not scenario.redis.lost_at and status is not end.status:
+            yield f"a client was told that {task_id} is {status}, and it is {end.status}"
+        elif not scenario.redis.lost_at and status is TaskStatus.SUCCESS and value != decode(end.payload):
+            yield f"a client was told {value!r} of {task_id}, and it is {end.payload!r}"
+    if notes.lost and not scenario.redis.lost_at:
+        yield f"results are lost, though Redis has kept its data: {sorted(notes.lost)[:5]}"
+    if notes.waiting and not scenario.redis.lost_at:
+        yield f"clients still wait for {sorted(notes.waiting)[:5]}"
+
+
+def _partitions(scenario: Scenario) -> Iterator[str]:
+    """All is committed when all has ended."""
+    committed = scenario.kafka.group(scenario.names.group).committed
+    for (topic, number), log in scenario.kafka.logs.items():
+        if topic.startswith(scenario.task_prefix) and committed.get((topic, number), 0) != log.end and log.end:
+            yield f"partition {number} is committed up to {committed.get((topic, number))}, it ends at {log.end}"
