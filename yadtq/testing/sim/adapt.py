@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 
@@ -15,10 +15,25 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus as Started
 
+    from yadtq.app import Yadtq
+    from yadtq.outside import Outside
+    from yadtq.settings import WorkerSettings
     from yadtq.testing.sim.node import Node
-    from yadtq.testing.sim.scenario import Scenario
+    from yadtq.testing.sim.world import World
 
-__all__ = ["Process", "at_rest", "balance"]
+__all__ = ["Process", "Site", "at_rest", "balance"]
+
+
+class Site(Protocol):
+    """What processes are started in."""
+
+    world: World
+    app: Yadtq
+    options: WorkerSettings
+
+    def outside(self, node: Node) -> Outside: ...
+
+    def skew(self) -> float: ...
 
 
 class _Idle(Service):
@@ -40,20 +55,16 @@ class _Idle(Service):
 class Process:
     """worker: None until the process has begun."""
 
-    def __init__(
-        self, scenario: Scenario, name: str, slot: str, on_end: Callable[[Node, BaseException | None], None]
-    ) -> None:
-        self._scenario = scenario
+    def __init__(self, site: Site, name: str, slot: str, on_end: Callable[[Node, BaseException | None], None]) -> None:
+        self._site = site
         self._slot = slot
         self.worker: Worker | None = None
         self._asked = False
-        self.node = scenario.world.node(name, self._main, on_end=on_end, skew_s=scenario.skew())
+        self.node = site.world.node(name, self._main, on_end=on_end, skew_s=site.skew())
 
     async def _main(self, node: Node) -> None:
-        scenario = self._scenario
-        self.worker = Worker(
-            scenario.app, scenario.options, slot=self._slot, worker_id=node.name, outside=scenario.outside(node)
-        )
+        site = self._site
+        self.worker = Worker(site.app, site.options, slot=self._slot, worker_id=node.name, outside=site.outside(node))
         self.worker._watchdog = _Idle()  # type: ignore[assignment]
         if self._asked:
             self.worker.drain()
@@ -63,7 +74,7 @@ class Process:
         """SIGTERM; only once: a second one breaks tasks off."""
         if not self._asked and self.node.alive:
             self._asked = True
-            self._scenario.world.note(self.node.name, "asked to end")
+            self._site.world.note(self.node.name, "asked to end")
             if self.worker is not None:
                 self.node.inside(self.worker.drain)
 

@@ -45,7 +45,7 @@ class SimConsumer:
         session_s: float,
     ) -> None:
         self.link = link
-        self.topics = frozenset(topics)
+        self.topics: Collection[str] = frozenset(topics)
         self.instance_id = instance_id
         self.session_timeout_s = session_s
         self._kafka = kafka

@@ -12,8 +12,8 @@ from yadtq.testing.sim.adapt import Process, at_rest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from yadtq.testing.sim.adapt import Site
     from yadtq.testing.sim.node import Node
-    from yadtq.testing.sim.scenario import Scenario
 
 __all__ = ["Fleet"]
 
@@ -21,9 +21,9 @@ __all__ = ["Fleet"]
 class Fleet:
     """slot n is filled by workers `w<n>.<serial>`."""
 
-    def __init__(self, scenario: Scenario, size: int) -> None:
-        self._scenario = scenario
-        self._world = scenario.world
+    def __init__(self, site: Site, size: int) -> None:
+        self._site = site
+        self._world = site.world
         self.size = size
         self.alive: dict[int, Process] = {}
         self.exits: Counter[str] = Counter()
@@ -47,11 +47,11 @@ class Fleet:
         self._serial += 1
         name = f"w{slot}.{self._serial}"
         self._slot_of[name] = slot
-        self.alive[slot] = Process(self._scenario, name, f"slot-{slot}", self._ended)
+        self.alive[slot] = Process(self._site, name, f"slot-{slot}", self._ended)
 
     async def _bury_all(self, node: Node) -> None:
         """One after the other would let one that can't be written hold up the rest."""
-        store = self._scenario.outside(node).store
+        store = self._site.outside(node).store
 
         async def bury(worker: str) -> None:
             while True:

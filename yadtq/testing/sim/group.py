@@ -6,14 +6,14 @@ that comes back under its name takes its place over, and nobody else notices.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from yadtq.runtime.seams import Partition
-    from yadtq.testing.sim.consumer import SimConsumer
-    from yadtq.testing.sim.kafka import SimKafka
+    from yadtq.testing.sim.net import Link
+    from yadtq.testing.sim.world import World
 
 __all__ = ["Group", "Member"]
 
@@ -25,10 +25,37 @@ _INITIAL_S = 0.2
 _SYNC_S = 0.03
 
 
+class Cluster(Protocol):
+    """What a coordinator asks of its brokers."""
+
+    world: World
+    on_commit: list[Callable[[Mapping[Partition, int]], None]]
+
+    @property
+    def coordinating(self) -> bool: ...
+
+    def partitions_of(self, topics: Iterable[str]) -> list[Partition]: ...
+
+
+class Joiner(Protocol):
+    """The consumer at the other end, which is told of what the coordinator decides."""
+
+    link: Link
+    topics: Collection[str]
+    instance_id: str | None
+    session_timeout_s: float
+
+    def on_rebalance(self, member: Member) -> None: ...
+
+    def on_gone(self, member: Member) -> None: ...
+
+    def on_sync(self, member: Member, generation: int, assignment: tuple[Partition, ...]) -> None: ...
+
+
 class Member:
     """One process's place in the group, until it is replaced, evicted, or leaves."""
 
-    def __init__(self, consumer: SimConsumer, heard_at: float) -> None:
+    def __init__(self, consumer: Joiner, heard_at: float) -> None:
         self.consumer = consumer
         self.instance = consumer.instance_id
         self.heard_at = heard_at
@@ -40,7 +67,7 @@ class Member:
 class Group:
     """committed: offsets by partition."""
 
-    def __init__(self, kafka: SimKafka, name: str) -> None:
+    def __init__(self, kafka: Cluster, name: str) -> None:
         self._kafka = kafka
         self._world = kafka.world
         self.name = name
@@ -55,7 +82,7 @@ class Group:
 
     # Requests: each in one step
 
-    def join(self, consumer: SimConsumer, member: Member | None) -> Member:
+    def join(self, consumer: Joiner, member: Member | None) -> Member:
         """A member is told by `consumer.assigned` when the generation is complete."""
         if member is not None and not member.gone:
             member.joined = True

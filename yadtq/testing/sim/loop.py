@@ -11,18 +11,33 @@ import heapq
 from asyncio import _set_running_loop
 from collections import deque
 from math import inf
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextvars import Context
+    from random import Random
 
-    from yadtq.testing.sim.world import World
-
-__all__ = ["SimLoop"]
+__all__ = ["SimLoop", "Timeline"]
 
 #: Heaps with more cancelled timers than this, and more of them than live ones, are cleaned.
 _CANCELLED = 200
+
+
+class Timeline(Protocol):
+    """What a loop asks of its world."""
+
+    now: float
+    rng: Random
+    ready: list[SimLoop]
+
+    def call_at(self, when: float, act: Callable[[], None]) -> None: ...
+
+    def note(self, who: str, what: str, detail: str = "") -> None: ...
+
+    def on_loop_error(self, loop: SimLoop, context: dict[str, Any]) -> None: ...
+
+    def on_exit(self, loop: SimLoop, error: BaseException) -> None: ...
 
 
 class _Handle:
@@ -76,7 +91,7 @@ class _Task(asyncio.Task[Any]):
 class SimLoop:
     """slow_s: each wake-up comes up to this much later. dead: killed. Only the world calls `tick`."""
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: Timeline, name: str) -> None:
         self.world = world
         self.name = name
         #: For asyncio's types; it asks for no more than what is here.

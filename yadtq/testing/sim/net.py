@@ -73,8 +73,8 @@ class Link:
         self.server = server
         self.cut_out = 0.0
         self.cut_in = 0.0
-        self._world = node.world
-        self._chance = node.world.rng.random
+        self._world = server.world
+        self._chance = server.world.rng.random
 
     @property
     def up(self) -> bool:
@@ -126,7 +126,7 @@ class _Call:
         self._deadline = deadline
         self._error = error
         self._detail = detail
-        self._world = link.node.world
+        self._world = link.server.world
         self.future: asyncio.Future[Any] = link.node.loop.create_future()
         world = self._world
         if world.point(link.node, f"before {verb}"):

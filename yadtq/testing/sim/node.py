@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
 
-    from yadtq.testing.sim.world import World
+    from yadtq.testing.sim.loop import Timeline
 
 __all__ = ["Node", "SimClock"]
 
@@ -24,7 +24,7 @@ class SimClock:
 
     __slots__ = ("_world", "skew_s")
 
-    def __init__(self, world: World, skew_s: float = 0.0) -> None:
+    def __init__(self, world: Timeline, skew_s: float = 0.0) -> None:
         self._world = world
         self.skew_s = skew_s
 
@@ -40,7 +40,7 @@ class Node:
 
     def __init__(
         self,
-        world: World,
+        world: Timeline,
         name: str,
         *,
         on_end: Callable[[Node, BaseException | None], None] | None = None,
