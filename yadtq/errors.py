@@ -8,6 +8,7 @@
     │   ├── InvalidArguments       the arguments don't fit the task's signature; nothing was sent
     │   ├── PayloadTooLarge        the encoded task is over the limit; nothing was sent
     │   ├── SubmitOverloaded       too many submits are waiting; nothing was sent
+    │   ├── SubmitRefused          Kafka refused the task; nothing was stored
     │   └── SubmitUncertain        the deadline passed before an acknowledgement; submit the same id again
     ├── ResultError              a result could not be had
     │   ├── TaskFailed             the task ended FAILED; carries its error
@@ -16,6 +17,7 @@
     │   └── ResultLost             Redis lost its data while the result was awaited
     ├── EnvelopeError            a record is not a task: undecodable, wrong version, wrong field
     ├── BrokerUnavailable        Kafka did not answer in time
+    ├── BrokerRefused            Kafka refused records for good; nothing of them was stored
     ├── StoreUnavailable         Redis did not answer in time
     ├── ServiceFailed            a background service of this process failed; it is started again
     ├── TaskTimeout              stored as the error of a task whose `timeout` ran out
@@ -28,9 +30,13 @@ Messages are one line and say what to do.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
 
 __all__ = [
+    "BrokerRefused",
     "BrokerUnavailable",
     "ConfigError",
     "Discard",
@@ -45,6 +51,7 @@ __all__ = [
     "StoreUnavailable",
     "SubmitError",
     "SubmitOverloaded",
+    "SubmitRefused",
     "SubmitUncertain",
     "TaskCancelled",
     "TaskFailed",
@@ -115,6 +122,16 @@ class SubmitOverloaded(SubmitError):
     """`max_pending_submits` submits are waiting already, and none finished within the deadline. Nothing was sent."""
 
 
+class SubmitRefused(SubmitError):
+    """Kafka refused the tasks with these `task_ids` for good. Nothing of them was stored; others of the call are queued."""
+
+    def __init__(self, task_ids: list[str], reason: str) -> None:
+        self.task_ids, self.reason = task_ids, reason
+        self.task_id = task_ids[0]
+        more = f" and {len(task_ids) - 1} more" if len(task_ids) > 1 else ""
+        super().__init__(f"Kafka refused task {self.task_id}{more}, nothing was stored: {reason}")
+
+
 class SubmitUncertain(SubmitError):
     """The deadline passed before Kafka acknowledged: the task may or may not be queued.
 
@@ -174,7 +191,34 @@ class EnvelopeError(YadtqError):
 
 
 class BrokerUnavailable(YadtqError):
-    """Kafka did not answer within the deadline."""
+    """Kafka did not answer within the deadline.
+
+    Of an append: `uncertain` has the indices of records that may or may not be stored (None: any of them), `refused` those
+    that are known not to be, with the reason. All others are stored.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        uncertain: Collection[int] | None = None,
+        refused: Mapping[int, str] | None = None,
+    ) -> None:
+        self.uncertain = None if uncertain is None else frozenset(uncertain)
+        self.refused = dict(refused or {})
+        super().__init__(message)
+
+
+class BrokerRefused(YadtqError):
+    """Kafka refused records for good: nothing of them is stored, and the same bytes would be refused again.
+
+    `refused` has their indices in the append, with the reason; `too_large` those of which less might be accepted. All
+    other records of the append are stored.
+    """
+
+    def __init__(self, message: str, refused: Mapping[int, str], too_large: Collection[int] = ()) -> None:
+        self.refused, self.too_large = dict(refused), frozenset(too_large)
+        super().__init__(message)
 
 
 class StoreUnavailable(YadtqError):

@@ -19,7 +19,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from yadtq.broker.connecting import bootstrapping, connection_options
+from yadtq.broker.aiokafka_life import connected, fetched, health, stopped
+from yadtq.broker.connecting import connection_options
 from yadtq.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class KafkaTaskConsumer:
         self._instance_id = instance_id
         self._clock = clock
         self._consumer: AIOKafkaConsumer | None = None
-        self._on_assigned: Callable[[Collection[Partition]], None] = lambda _: None
+        self._on_assigned: Callable[[Mapping[Partition, str]], None] = lambda _: None
         self._watermarks: Callable[[], Mapping[Partition, int]] = dict
         self._errors = 0
         self._last_answer = clock.monotonic()
@@ -62,7 +63,7 @@ class KafkaTaskConsumer:
 
     async def start(
         self,
-        on_assigned: Callable[[Collection[Partition]], None],
+        on_assigned: Callable[[Mapping[Partition, str]], None],
         watermarks: Callable[[], Mapping[Partition, int]],
     ) -> None:
         """Join the group. Raises `BrokerUnavailable` if that takes longer than `connect_timeout_s` and a rebalance."""
@@ -74,6 +75,16 @@ class KafkaTaskConsumer:
         options = connection_options(self._settings)
         # A join waits for all members to come: abandoning it earlier would start the next rebalance.
         options["request_timeout_ms"] = max(options["request_timeout_ms"], session_ms + 5_000)
+        seconds = self._settings.connect_timeout_s + 2 * self._settings.session_timeout_s
+        consumer = await connected(
+            lambda: self._made(options, session_ms),
+            seconds,
+            f"Kafka at {self._settings.kafka}: no place in group {self._group} within {seconds:g} s",
+        )
+        self._last_answer = self._clock.monotonic()
+        return consumer
+
+    def _made(self, options: dict[str, Any], session_ms: int) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
             **options,
             group_id=self._group,
@@ -91,25 +102,15 @@ class KafkaTaskConsumer:
             partition_assignment_strategy=(RoundRobinPartitionAssignor,),
         )
         consumer.subscribe(self._topics, listener=_Listener(self, consumer))
-        seconds = self._settings.connect_timeout_s + 2 * self._settings.session_timeout_s
-        try:
-            async with asyncio.timeout(seconds):
-                with bootstrapping():
-                    await consumer.start()
-        except BaseException as error:
-            await self._discard(consumer)
-            if isinstance(error, TimeoutError | KafkaError | OSError):
-                raise BrokerUnavailable(
-                    f"Kafka at {self._settings.kafka}: no place in group {self._group} within {seconds:g} s ({error})"
-                ) from error
-            raise
-        self._last_answer = self._clock.monotonic()
         return consumer
 
     async def poll(
         self, partitions: Collection[Partition] | None, max_records: int, timeout_s: float
     ) -> Mapping[Partition, Sequence[ConsumedRecord]]:
         """partitions: None means all. Never raises for Kafka's sake; must not be cancelled but at the very end."""
+        if max_records <= 0 or (partitions is not None and not partitions):
+            await anyio.sleep(timeout_s)  # for aiokafka, no partitions are all of them
+            return {}
         consumer = self._consumer
         if consumer is None or self._is_broken(consumer):
             consumer = await self._rebuild()
@@ -117,7 +118,7 @@ class KafkaTaskConsumer:
                 return {}
         try:
             if partitions is not None:
-                records = await self._poll_some(consumer, frozenset(partitions), max_records, timeout_s)
+                records = await fetched(consumer, frozenset(partitions), max_records, timeout_s)
             else:
                 records = await consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
         except Exception as error:
@@ -128,18 +129,6 @@ class KafkaTaskConsumer:
         self._errors = 0
         self._note_answers(consumer, got=bool(records), all_wanted=partitions is None)
         return records
-
-    @staticmethod
-    async def _poll_some(
-        consumer: AIOKafkaConsumer, partitions: frozenset[Partition], max_records: int, timeout_s: float
-    ) -> Mapping[Partition, Sequence[ConsumedRecord]]:
-        """What `getmany(*partitions)` does, but with a set: it looks every partition up in a tuple.
-
-        With 127 of 128 partitions that were 8,000 comparisons a poll, a third of all that a task costs.
-        """
-        consumer._coordinator.check_errors()
-        with consumer._subscription.fetch_context():
-            return await consumer._fetcher.fetched_records(partitions, timeout_s, max_records)  # type: ignore[no-any-return]
 
     def _note_answers(self, consumer: AIOKafkaConsumer, *, got: bool, all_wanted: bool) -> None:
         now = self._clock.monotonic()
@@ -157,12 +146,10 @@ class KafkaTaskConsumer:
         if self._clock.monotonic() - self._last_answer > _STALL_S:
             log.warning("no fetch has been answered for %.0f s", _STALL_S)
             return True
-        # Private, hence the guards: aiokafka tells nobody when one of these has died.
-        helpers = (
-            getattr(consumer._fetcher, "_fetch_task", None),
-            getattr(consumer._coordinator, "_coordination_task", None),
-        )
-        return any(isinstance(task, asyncio.Task) and task.done() for task in helpers)
+        if (problem := health(consumer)) is not None:
+            log.warning("the Kafka consumer is broken: %s", problem)
+            return True
+        return False
 
     async def _rebuild(self) -> AIOKafkaConsumer | None:
         old, self._consumer = self._consumer, None
@@ -235,17 +222,7 @@ class KafkaTaskConsumer:
             await self._discard(consumer)
 
     async def _discard(self, consumer: AIOKafkaConsumer) -> None:
-        # In a task of its own: aiokafka's stop may raise a CancelledError that nobody asked for, out of a helper task
-        # that it awaits after cancelling it.
-        stop = asyncio.ensure_future(consumer.stop())
-        with anyio.CancelScope(shield=True):
-            done, _ = await asyncio.wait([stop], timeout=_STOP_TIMEOUT_S)
-        if not done:
-            stop.cancel()
-            log.warning("a consumer did not stop within %g s and was abandoned", _STOP_TIMEOUT_S)
-        elif not stop.cancelled() and (error := stop.exception()) is not None:
-            # It is being thrown away; a broken consumer often can't stop cleanly, and nothing depends on it.
-            log.debug("stopping the consumer: %s", error)
+        await stopped(consumer, _STOP_TIMEOUT_S)
         if (commit := self._commit_under_way) is not None and not commit.done():
             # Its request has just failed with the connection; what would follow are repeats for ever.
             with anyio.CancelScope(shield=True):
@@ -283,4 +260,4 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Any) -> None:
         log.info("assigned partitions %s", sorted(tuple(partition) for partition in assigned))
         # No await before this line: aiokafka hands out records of the new assignment while this coroutine waits.
-        self._owner._on_assigned(frozenset(assigned))
+        self._owner._on_assigned(dict.fromkeys(assigned, ""))

@@ -11,13 +11,13 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-import anyio
 from aiokafka.client import AIOKafkaClient, CoordinationType
 from aiokafka.errors import GroupIdNotFound, KafkaError, NoError, UnknownMemberIdError, for_code
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import Array, Int16, Int32, Schema, String
 
-from yadtq.broker.connecting import bootstrapping, connection_options
+from yadtq.broker.aiokafka_life import connected, may_pass, stopped
+from yadtq.broker.connecting import connection_options
 from yadtq.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = ["leave_group"]
 log = logging.getLogger("yadtq.broker")
 
 _RETRY_S = 0.1
+_STOP_S = 2.0
 #: A member or a group that isn't there has left: what we wanted.
 _GONE = (NoError, UnknownMemberIdError, GroupIdNotFound)
 
@@ -83,41 +84,34 @@ async def leave_group(
     if not left:
         return
     seconds = settings.connect_timeout_s if timeout_s is None else timeout_s
-    problem: BaseException | None = None
+    what = f"{', '.join(left)} could not be removed from group {group}"
+    deadline = asyncio.get_running_loop().time() + seconds
+    client = await connected(lambda: AIOKafkaClient(**connection_options(settings)), seconds, what)
     try:
-        async with asyncio.timeout(seconds):
-            while True:
-                try:
-                    left = await _attempt(settings, group, left)
-                except (KafkaError, OSError, NotImplementedError) as error:
-                    problem = error
-                    if not _may_pass(error):
-                        break
-                if not left:
-                    return
-                await asyncio.sleep(_RETRY_S)
+        async with asyncio.timeout_at(deadline):
+            while left:
+                left = await _attempt(client, group, left)
     except TimeoutError:
-        pass
-    reason = (str(problem) or type(problem).__name__) if problem else f"no answer within {seconds:g} s"
-    raise BrokerUnavailable(f"{', '.join(left)} could not be removed from group {group}: {reason}") from problem
-
-
-def _may_pass(error: BaseException) -> bool:
-    """Whether another try can help: not for a broker too old for version 3, nor for a refused authorization."""
-    return isinstance(error, OSError) or bool(getattr(error, "retriable", False))
-
-
-async def _attempt(settings: Settings, group: str, instance_ids: list[str]) -> list[str]:
-    """One try on connections of its own. Returns the ids for which another one is due."""
-    client = AIOKafkaClient(**connection_options(settings))
-    try:
-        with bootstrapping():
-            await client.bootstrap()
-        node = await client.coordinator_lookup(CoordinationType.GROUP, group)
-        return _check(await client.send(node, _LeaveGroupRequest(group, instance_ids)))
+        raise BrokerUnavailable(f"{what}: no answer within {seconds:g} s") from None
+    except (KafkaError, OSError, NotImplementedError) as error:
+        raise BrokerUnavailable(f"{what}: {str(error) or type(error).__name__}") from error
     finally:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-            await client.close()
+        await stopped(client, _STOP_S)
+
+
+async def _attempt(client: AIOKafkaClient, group: str, instance_ids: list[str]) -> list[str]:
+    """Returns the ids for which another try is due, a moment later. Raises what another try can't help."""
+    try:
+        node = await client.coordinator_lookup(CoordinationType.GROUP, group)
+        left = _check(await client.send(node, _LeaveGroupRequest(group, instance_ids)))
+    except (KafkaError, OSError) as error:
+        if not may_pass(error):  # a broker too old for version 3, or a refused authorization
+            raise
+        log.debug("%s could not leave yet: %s", instance_ids, error)
+        left = instance_ids
+    if left:
+        await asyncio.sleep(_RETRY_S)
+    return left
 
 
 def _check(response: Any) -> list[str]:

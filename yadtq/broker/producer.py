@@ -12,12 +12,12 @@ import logging
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-import anyio
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 
-from yadtq.broker.connecting import bootstrapping, connection_options
+from yadtq.broker.aiokafka_life import connected, health, stopped
+from yadtq.broker.connecting import connection_options
 from yadtq.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
@@ -54,24 +54,12 @@ class KafkaProducer:
         self._producer = await self._connected()
 
     async def _connected(self) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(
-            **connection_options(self._settings), acks="all", linger_ms=0, max_batch_size=_BATCH_BYTES
+        options = connection_options(self._settings)
+        return await connected(
+            lambda: AIOKafkaProducer(**options, acks="all", linger_ms=0, max_batch_size=_BATCH_BYTES),
+            self._settings.connect_timeout_s,
+            f"Kafka at {self._settings.kafka}",
         )
-        seconds = self._settings.connect_timeout_s
-        try:
-            async with asyncio.timeout(seconds):
-                with bootstrapping():
-                    await producer.start()
-        except BaseException as error:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(2):
-                await producer.stop()
-            if isinstance(error, TimeoutError | KafkaError | OSError):
-                reason = str(error) or f"no answer within {seconds:g} s"
-                raise BrokerUnavailable(
-                    f"Kafka at {self._settings.kafka}: {reason}; is it running, and is YADTQ_KAFKA right?"
-                ) from error
-            raise
-        return producer
 
     async def append(self, records: Sequence[OutRecord]) -> None:
         """Returns when all are acknowledged. Raises `BrokerUnavailable`: any of them may or may not be in the log."""
@@ -154,23 +142,12 @@ class KafkaProducer:
             return self._producer
 
     def _is_wedged(self, producer: AIOKafkaProducer) -> bool:
-        sender = getattr(producer._sender, "sender_task", None)
-        return self._failures >= _FAILURES_BEFORE_REPLACEMENT or (sender is not None and sender.done())
+        return self._failures >= _FAILURES_BEFORE_REPLACEMENT or health(producer) is not None
 
     def _end(self, producer: AIOKafkaProducer) -> None:
         """Stop in the background: a wedged producer takes its time."""
 
-        async def stop() -> None:
-            try:
-                with anyio.move_on_after(_FLUSH_S) as patience:
-                    await producer.stop()
-                if patience.cancelled_caught:
-                    await _abandon(producer)
-            except Exception as error:
-                # It was given up already; what its stop says is of no use to anyone but a debugger.
-                log.debug("stopping the old producer: %s", error)
-
-        task = asyncio.get_running_loop().create_task(stop())
+        task = asyncio.get_running_loop().create_task(stopped(producer, _FLUSH_S))
         self._ended.add(task)
         task.add_done_callback(self._ended.discard)
 
@@ -187,15 +164,3 @@ def _noted(batch_done: asyncio.Future[Any]) -> asyncio.Future[Any]:
     """Its error is looked at, also when nobody waits for it any more: asyncio would report it as a bug of ours."""
     batch_done.add_done_callback(lambda done: done.cancelled() or done.exception())
     return batch_done
-
-
-async def _abandon(producer: AIOKafkaProducer) -> None:
-    """What a stop leaves that was broken off while it flushed: a sender and connections that would go on for ever."""
-    with anyio.move_on_after(1):
-        accumulator = producer._message_accumulator
-        accumulator.fail_all(KafkaConnectionError("the producer was given up"))
-        for batches in accumulator._batches.values():
-            for batch in batches:
-                batch._drain_waiter.exception()  # looked at, in the name of those who might have waited for room
-        await producer.client.close()  # first: it fails what is on its way, and the sender waits for that
-        await producer._sender.close()

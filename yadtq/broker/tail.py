@@ -10,18 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from yadtq.broker.connecting import bootstrapping, connection_options
+from yadtq.broker.aiokafka_life import connected, stopped
+from yadtq.broker.connecting import connection_options
 from yadtq.errors import BrokerUnavailable
 from yadtq.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -172,7 +173,7 @@ class Tail:
     async def _drop(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            await _stop(consumer)
+            await stopped(consumer, _STOP_S)
 
 
 async def read_recent(
@@ -201,7 +202,7 @@ async def read_recent(
                     for each, records in (await consumer.getmany(*behind, timeout_ms=200)).items():
                         found.extend(record for record in records if starts[each] <= record.offset < ends[each])
             finally:
-                await _stop(consumer)
+                await stopped(consumer, _STOP_S)
     except TimeoutError:
         raise BrokerUnavailable(f"topic {topic} could not be read within {timeout_s:g} s") from None
     except (KafkaError, OSError) as error:
@@ -232,49 +233,29 @@ async def read_from(
     except (KafkaError, OSError) as error:
         raise BrokerUnavailable(f"topic {topic} could not be read: {error}") from error
     finally:
-        await _stop(consumer)
+        await stopped(consumer, _STOP_S)
 
 
-async def _connect(settings: Settings, topic: str, prepare: Callable[[AIOKafkaConsumer], Any]) -> AIOKafkaConsumer:
+async def _connect(
+    settings: Settings, topic: str, prepare: Callable[[AIOKafkaConsumer], Awaitable[None]]
+) -> AIOKafkaConsumer:
     """A started consumer on which `prepare` has been called. Raises `BrokerUnavailable` after `connect_timeout_s`."""
     # Subscribed, not assigned: without a group aiokafka assigns all partitions by itself, those added later too. And a
     # second assign() shortly before stop() makes it hang (the fetcher swallows the cancellation).
-    consumer = AIOKafkaConsumer(
-        topic,
-        **connection_options(settings),
-        group_id=None,
-        enable_auto_commit=False,
-        # Only for a position that is no longer there: read what is, rather than skip it.
-        auto_offset_reset="earliest",
-        fetch_max_wait_ms=200,
+    return await connected(
+        lambda: AIOKafkaConsumer(
+            topic,
+            **connection_options(settings),
+            group_id=None,
+            enable_auto_commit=False,
+            # Only for a position that is no longer there: read what is, rather than skip it.
+            auto_offset_reset="earliest",
+            fetch_max_wait_ms=200,
+        ),
+        settings.connect_timeout_s,
+        f"topic {topic} on Kafka at {settings.kafka} can't be read",
+        prepare=prepare,
     )
-    try:
-        async with asyncio.timeout(settings.connect_timeout_s):
-            with bootstrapping():
-                await consumer.start()
-            await prepare(consumer)
-    except BaseException as error:
-        await _stop(consumer)
-        if isinstance(error, TimeoutError | KafkaError | OSError):
-            reason = str(error) or f"no answer within {settings.connect_timeout_s:g} s"
-            raise BrokerUnavailable(f"topic {topic} on Kafka at {settings.kafka} can't be read: {reason}") from error
-        raise
-    return consumer
-
-
-async def _stop(consumer: AIOKafkaConsumer) -> None:
-    """In a task of its own: aiokafka's stop can hang, and can end as cancelled though nobody has cancelled it."""
-    ending = asyncio.get_running_loop().create_task(consumer.stop())
-    with anyio.CancelScope(shield=True):
-        await asyncio.wait([ending], timeout=_STOP_S)
-        if not ending.done():
-            log.warning("a tail's consumer did not stop within %g s and is cut short", _STOP_S)
-            ending.cancel()
-            await asyncio.wait([ending], timeout=_STOP_S)
-        if ending.done() and not ending.cancelled() and ending.exception() is None:
-            return
-        with anyio.move_on_after(_STOP_S):  # it did not get as far as its connections
-            await consumer._client.close()
 
 
 def _since_ms(clock: Clock, since_s: float) -> int | None:

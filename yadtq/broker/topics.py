@@ -14,21 +14,46 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
-from yadtq.broker.connecting import bootstrapping, connection_options
+from yadtq.broker.aiokafka_life import connected, stopped
+from yadtq.broker.connecting import connection_options
 from yadtq.errors import BrokerUnavailable, TopicMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from yadtq.settings import Settings
     from yadtq.wire.names import TopicNames
 
-__all__ = ["provision"]
+__all__ = ["provision", "task_topic_problem", "topics_of"]
 
 log = logging.getLogger("yadtq.broker")
 
+_STOP_S = 2.0
 _FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 _HEARTBEATS = {"cleanup.policy": "compact,delete", "retention.ms": "3600000", "segment.ms": "600000"}
+
+
+def topics_of(
+    names: TopicNames, queues: Iterable[str], settings: Settings, partitions: int | None = None
+) -> dict[str, tuple[int, dict[str, str]]]:
+    """Number of partitions and configuration of each topic of an app, as it is made."""
+    wanted = dict.fromkeys(map(names.tasks, queues), (partitions or settings.num_partitions, _FOREVER))
+    wanted[names.heartbeats] = (1, _HEARTBEATS)
+    wanted[names.dead] = (1, _FOREVER)
+    return wanted
+
+
+def task_topic_problem(topic: str, values: Mapping[str, str | None]) -> str | None:
+    """What of a task topic's configuration would lose tasks."""
+    wrong = [
+        f"{key}={values[key]} (must be {value})" for key, value in _FOREVER.items() if values.get(key, value) != value
+    ]
+    if not wrong:
+        return None
+    return (
+        f"topic {topic} would lose tasks: {', '.join(wrong)}; change it with kafka-configs.sh --alter, "
+        "or use another app or queue name"
+    )
 
 
 async def provision(
@@ -39,31 +64,26 @@ async def provision(
     partitions: least number for the task topics; None: `settings.num_partitions` for new ones, others are left as they
     are. Raises `BrokerUnavailable` after `connect_timeout_s`, `TopicMismatch` with the topic and the difference.
     """
-    admin = AIOKafkaAdminClient(**connection_options(settings))
+    what = f"Kafka at {settings.kafka}"
+    admin = await connected(
+        lambda: AIOKafkaAdminClient(**connection_options(settings)), settings.connect_timeout_s, what
+    )
     try:
         async with asyncio.timeout(settings.connect_timeout_s):
-            with bootstrapping():
-                await admin.start()
             await _provision(admin, settings, names, list(queues), partitions)
     except TimeoutError:
-        raise BrokerUnavailable(_unreachable(settings, f"no answer within {settings.connect_timeout_s:g} s")) from None
+        raise BrokerUnavailable(f"{what}: topics can't be made within {settings.connect_timeout_s:g} s") from None
     except KafkaError as error:
-        raise BrokerUnavailable(_unreachable(settings, str(error) or type(error).__name__)) from error
+        raise BrokerUnavailable(f"{what}: topics can't be made: {error or type(error).__name__}") from error
     finally:
-        await admin.close()
-
-
-def _unreachable(settings: Settings, reason: str) -> str:
-    return f"Kafka at {settings.kafka}: {reason}; is it running, and is YADTQ_KAFKA right?"
+        await stopped(admin, _STOP_S)
 
 
 async def _provision(
     admin: AIOKafkaAdminClient, settings: Settings, names: TopicNames, queues: list[str], partitions: int | None
 ) -> None:
     task_topics = [names.tasks(queue) for queue in queues]
-    wanted = dict.fromkeys(task_topics, (partitions or settings.num_partitions, _FOREVER))
-    wanted[names.heartbeats] = (1, _HEARTBEATS)
-    wanted[names.dead] = (1, _FOREVER)
+    wanted = topics_of(names, queues, settings, partitions)
     existing = {
         topic["topic"]: len(topic["partitions"])
         for topic in await admin.describe_topics(list(wanted))
@@ -110,13 +130,5 @@ async def _refuse_retention(admin: AIOKafkaAdminClient, topics: list[str]) -> No
     for response in responses:
         for _code, _message, _type, topic, entries in response.resources:
             values = {entry[0]: entry[1] for entry in entries}
-            wrong = [
-                f"{key}={values[key]} (must be {value})"
-                for key, value in _FOREVER.items()
-                if values.get(key, value) != value
-            ]
-            if wrong:
-                raise TopicMismatch(
-                    f"topic {topic} would lose tasks: {', '.join(wrong)}; mend it with kafka-configs.sh --alter, "
-                    "or use another app or queue name"
-                )
+            if problem := task_topic_problem(topic, values):
+                raise TopicMismatch(problem)

@@ -15,7 +15,9 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import KafkaError
 
-from yadtq.broker.connecting import bootstrapping, connection_options
+from yadtq.broker.aiokafka_life import connected, stopped
+from yadtq.broker.connecting import connection_options
+from yadtq.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -28,6 +30,7 @@ __all__ = ["truncate", "truncation_points"]
 log = logging.getLogger("yadtq.broker")
 
 _TIMEOUT_S = 20.0
+_STOP_S = 2.0
 
 
 def truncation_points(
@@ -51,11 +54,17 @@ async def truncate(
     """Cut off what all groups have committed; the new first offsets. {} if Kafka can't do it now: it can wait."""
     if not partitions:
         return {}
-    admin = AIOKafkaAdminClient(**connection_options(settings))
+    try:
+        admin = await connected(
+            lambda: AIOKafkaAdminClient(**connection_options(settings)),
+            settings.connect_timeout_s,
+            f"Kafka at {settings.kafka}",
+        )
+    except BrokerUnavailable as error:
+        log.warning("task topics are not truncated this time: %s", error)
+        return {}
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            with bootstrapping():
-                await admin.start()
             committed = [
                 {
                     tuple(place): found.offset
@@ -72,4 +81,4 @@ async def truncate(
         log.warning("task topics are not truncated this time: %s: %s", type(error).__name__, error)
         return {}
     finally:
-        await admin.close()
+        await stopped(admin, _STOP_S)

@@ -7,13 +7,23 @@ Batches everywhere: a call carries all that one event-loop tick brought together
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-__all__ = ["Broker", "ConsumedRecord", "OutRecord", "Partition", "Producer", "TaskConsumer"]
+__all__ = [
+    "Broker",
+    "ConsumedRecord",
+    "OutRecord",
+    "Partition",
+    "Producer",
+    "TaskConsumer",
+    "Unreadable",
+    "next_offset",
+]
 
 Partition = tuple[str, int]
 """(topic, partition)."""
@@ -41,6 +51,30 @@ class ConsumedRecord(Protocol):
     headers: Sequence[tuple[str, bytes]]
 
 
+@dataclass(slots=True)
+class Unreadable:
+    """Takes the place of records that can't be read: a damaged batch, or one in a form that nobody here knows.
+
+    A `ConsumedRecord` in shape. offset: the first that it stands for; next: the first after them. value: the bytes that
+    came, as far as they could be had.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    next: int
+    reason: str
+    timestamp: int = -1
+    key: bytes | None = None
+    value: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
+def next_offset(record: ConsumedRecord) -> int:
+    """The first offset after this record."""
+    return record.next if isinstance(record, Unreadable) else record.offset + 1
+
+
 class Producer(Protocol):
     """Appends with acks=all."""
 
@@ -49,7 +83,11 @@ class Producer(Protocol):
         ...
 
     async def append(self, records: Sequence[OutRecord]) -> None:
-        """Returns when all are acknowledged; raises `BrokerUnavailable` after a deadline (some may be appended)."""
+        """Returns when all are acknowledged.
+
+        Raises `BrokerRefused` if Kafka refused some for good: they are not stored, all others are acknowledged. Raises
+        `BrokerUnavailable` if there are some, after a deadline, that may or may not be stored.
+        """
         ...
 
     async def stop(self) -> None:
@@ -62,12 +100,15 @@ class TaskConsumer(Protocol):
 
     async def start(
         self,
-        on_assigned: Callable[[Collection[Partition]], None],
+        on_assigned: Callable[[Mapping[Partition, str]], None],
         watermarks: Callable[[], Mapping[Partition, int]],
     ) -> None:
         """Join. Neither callback may wait. Raises `BrokerUnavailable`.
 
-        on_assigned: gets the whole new assignment after every rebalance, before any record of it is handed out.
+        on_assigned: gets the whole new assignment after every rebalance, before any record of it is handed out: each
+        partition with the identity of its log. It is also called when a log was replaced, since a topic was deleted and
+        made again: the partitions are the same then, with another identity, and nothing that is known of the old log
+        (positions, offsets that are done) holds for the new one. "": the broker tells no identities.
         watermarks: what to commit at the last moment before partitions are given up.
         """
         ...
@@ -75,11 +116,17 @@ class TaskConsumer(Protocol):
     async def poll(
         self, partitions: Collection[Partition] | None, max_records: int, timeout_s: float
     ) -> Mapping[Partition, Sequence[ConsumedRecord]]:
-        """Records of these partitions, or of all that are assigned (None); {} after timeout_s. Never to be cancelled."""
+        """Records of these partitions, or of all that are assigned (None); {} after timeout_s. Never to be cancelled.
+
+        Among them, in order, an `Unreadable` for each stretch of a log that can't be read.
+        """
         ...
 
     async def commit(self, offsets: Mapping[Partition, int]) -> bool:
-        """False: not committed (a rebalance is under way, or Kafka is away); try again later."""
+        """False: not all committed (a rebalance is under way, or Kafka is away); try again later.
+
+        Of partitions that belong to others nothing is committed.
+        """
         ...
 
     async def position(self, partition: Partition) -> int | None:

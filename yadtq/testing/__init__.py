@@ -6,5 +6,16 @@ The doubles keep the same contract suite as the real ones, so what passes on the
 from yadtq.store.memory import MemoryStore
 from yadtq.testing.clock import ManualClock
 from yadtq.testing.memory_broker import MemoryBroker, MemoryConsumer, MemoryProducer, MemoryRecord
+from yadtq.testing.memory_group import Group
+from yadtq.testing.memory_log import Log
 
-__all__ = ["ManualClock", "MemoryBroker", "MemoryConsumer", "MemoryProducer", "MemoryRecord", "MemoryStore"]
+__all__ = [
+    "Group",
+    "Log",
+    "ManualClock",
+    "MemoryBroker",
+    "MemoryConsumer",
+    "MemoryProducer",
+    "MemoryRecord",
+    "MemoryStore",
+]

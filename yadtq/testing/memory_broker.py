@@ -1,121 +1,198 @@
 """Kafka in memory: a log per partition, and consumer groups that rebalance as eagerly as the real ones.
 
-Every join, leave and new partition takes all partitions from all members and deals them out anew: positions go back to
-the committed offsets, so whatever is received and not committed is received again (as aiokafka does).
-A rebalance is one step here, without the seconds of standstill.
+`MemoryBroker` is the cluster; `for_app` makes of it what a process is given. Every join, leave and new partition takes
+all partitions from all members and deals them out again: positions go back to the committed offsets, so what is received
+and not committed is received again (as aiokafka does). Processes may live in different loops.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING
 
 from aiokafka.partitioner import murmur2
 
-from yadtq.errors import BrokerUnavailable
+from yadtq.errors import BrokerRefused, BrokerUnavailable
 from yadtq.runtime.clock import SystemClock
+from yadtq.runtime.seams import Unreadable, next_offset
+from yadtq.testing.memory_app import MemoryAppBroker
+from yadtq.testing.memory_consumer import MemoryConsumer
+from yadtq.testing.memory_group import Group
+from yadtq.testing.memory_log import Log, MemoryRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Sequence
+    from typing import Protocol
 
     from yadtq.runtime.clock import Clock
-    from yadtq.runtime.seams import OutRecord, Partition
+    from yadtq.runtime.seams import ConsumedRecord, OutRecord, Partition
+    from yadtq.settings import Settings
+    from yadtq.wire.names import TopicNames
+
+    class _Listener(Protocol):
+        topics: frozenset[str]
+
+        def notice(self, topic: str | None = None) -> None: ...
+
 
 __all__ = ["MemoryBroker", "MemoryConsumer", "MemoryProducer", "MemoryRecord"]
 
-
-@dataclass(slots=True)
-class MemoryRecord:
-    """`ports.ConsumedRecord`."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
-
-
-@dataclass(slots=True)
-class _Log:
-    """start: the first offset that is kept."""
-
-    start: int = 0
-    records: list[MemoryRecord] = field(default_factory=list)
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.records)
-
-
-@dataclass(slots=True)
-class _Group:
-    members: list[MemoryConsumer] = field(default_factory=list)
-    committed: dict[Partition, int] = field(default_factory=dict)
+#: Kafka's own default of `max.message.bytes`.
+_MOST_BYTES = 1_048_588
 
 
 class MemoryBroker:
-    """The cluster. down: while True nothing is appended, received or committed."""
+    """The cluster.
+
+    down: while True nothing is appended, received or committed, and no session ends. configs: of a topic, by name.
+    listeners: parts of processes that want to look again when something has changed, each with its loop.
+    """
 
     def __init__(self, clock: Clock | None = None) -> None:
-        self.down = False
+        self._down = False
         self._clock = clock or SystemClock()
-        self._logs: dict[Partition, _Log] = {}
-        self._groups: dict[str, _Group] = {}
         self._turns = count()
+        self._ids = count(1)
+        self._groups: dict[str, Group] = {}
+        self._unreadable: dict[Partition, dict[int, str]] = {}
+        self.logs: dict[Partition, Log] = {}
+        self.configs: dict[str, dict[str, str]] = {}
+        self.listeners: dict[_Listener, asyncio.AbstractEventLoop] = {}
 
-    def create_topic(self, topic: str, partitions: int = 1) -> None:
-        """Also grows one; never shrinks it."""
+    def for_app(self, names: TopicNames, settings: Settings | None = None) -> MemoryAppBroker:
+        """What one process of this app is given: a `seams.Broker`."""
+        return MemoryAppBroker(self, names, settings)
+
+    @property
+    def down(self) -> bool:
+        return self._down
+
+    @down.setter
+    def down(self, down: bool) -> None:
+        self._down = down
+        if not down:  # a coordinator that comes back gives every member a whole session again
+            for group in self._groups.values():
+                for member in group.members.values():
+                    member.deadline = self.now() + member.session_s
+            self.wake()
+
+    def refuse_if_down(self) -> None:
+        """Raises `BrokerUnavailable`."""
+        if self._down:
+            raise BrokerUnavailable("the memory broker is switched off (down = True)")
+
+    def now(self) -> float:
+        return self._clock.monotonic()
+
+    def now_ms(self) -> int:
+        return int(self._clock.time() * 1000)
+
+    def new_id(self) -> str:
+        return f"{next(self._ids):032x}"
+
+    def wake(self, topic: str | None = None) -> None:
+        """Readers of this topic, or (None) everybody looks again, each in a step of its own loop."""
+        for listener, loop in list(self.listeners.items()):
+            if (topic is None or topic in listener.topics) and not loop.is_closed():
+                loop.call_soon(listener.notice, topic)
+
+    # Topics
+
+    def create_topic(self, topic: str, partitions: int = 1, configs: dict[str, str] | None = None) -> None:
+        """Also grows one; never shrinks it. All partitions of a topic have its identity."""
+        self.configs.setdefault(topic, {}).update(configs or {})
+        there = self.partitions(topic)
+        topic_id = self.logs[there[0]].id if there else self.new_id()
         for number in range(partitions):
-            self._logs.setdefault((topic, number), _Log())
-        for name, group in self._groups.items():
-            if any(topic in member.topics for member in group.members):
-                self.rebalance(name)
+            self.logs.setdefault((topic, number), Log(topic, number, topic_id))
+        self._rebalance_of(topic)
+
+    def delete_topic(self, topic: str) -> None:
+        """With all its records; what the groups have committed there stays, as it does for a while on a real cluster."""
+        for partition in self.partitions(topic):
+            del self.logs[partition]
+            self._unreadable.pop(partition, None)
+        self.configs.pop(topic, None)
+
+    def _rebalance_of(self, topic: str) -> None:
+        for group in self._groups.values():
+            if any(topic in member.topics for member in group.members.values()):
+                group.prepare()
+        self.wake()
 
     def partitions(self, topic: str) -> list[Partition]:
-        return sorted(partition for partition in self._logs if partition[0] == topic)
+        return sorted(partition for partition in self.logs if partition[0] == topic)
+
+    def log_id(self, partition: Partition) -> str:
+        """ "": there is no such partition."""
+        log = self.logs.get(partition)
+        return log.id if log is not None else ""
 
     def records(self, topic: str) -> list[MemoryRecord]:
         """All that is kept of a topic, partition by partition."""
-        return [record for partition in self.partitions(topic) for record in self._logs[partition].records]
+        return [record for partition in self.partitions(topic) for record in self.logs[partition].records]
 
     def ends(self, topic: str) -> dict[Partition, tuple[int, int]]:
         """First kept offset and next offset of each partition."""
-        return {
-            partition: (self._logs[partition].start, self._logs[partition].end) for partition in self.partitions(topic)
-        }
+        return {each: (self.logs[each].start, self.logs[each].end) for each in self.partitions(topic)}
 
     def truncate(self, partition: Partition, before: int) -> None:
         """DeleteRecords."""
-        log = self._logs[partition]
-        before = min(before, log.end)
-        if before > log.start:
-            del log.records[: before - log.start]
-            log.start = before
+        self.logs[partition].truncate(before)
+
+    def compact(self, topic: str) -> None:
+        """Now, where the real one does it at some time."""
+        for partition in self.partitions(topic):
+            self.logs[partition].compact()
+
+    def damage(self, partition: Partition, offset: int, reason: str = "damaged") -> None:
+        """From now on nobody can read this record."""
+        self._unreadable.setdefault(partition, {})[offset] = reason
+
+    def read(self, log: Log, offset: int, most: int) -> list[ConsumedRecord]:
+        """Up to `most` records from this offset on; those that can't be read as `Unreadable`."""
+        records: list[ConsumedRecord] = list(log.read(offset, most))
+        if damaged := self._unreadable.get((log.topic, log.partition)):
+            for at, record in enumerate(records):
+                if (reason := damaged.get(record.offset)) is not None:
+                    after = record.offset + 1
+                    records[at] = Unreadable(log.topic, log.partition, record.offset, after, reason, value=record.value)
+        return records
+
+    @staticmethod
+    def after(record: ConsumedRecord) -> int:
+        return next_offset(record)
+
+    # Groups
+
+    def group(self, name: str) -> Group:
+        return self._groups.setdefault(name, Group())
+
+    def settle(self, group: Group) -> None:
+        """Finish its rebalance if that can be done now, and let the members know how it stands."""
+        if group.preparing:
+            group.complete(self.logs)
+            self.wake()
 
     def committed(self, group: str, partition: Partition) -> int | None:
         """None: the group has never committed there, and starts with the earliest record."""
-        return self._group(group).committed.get(partition)
+        found = self.group(group).committed.get(partition)
+        return found.offset if found is not None else None
 
     def rebalance(self, group: str) -> None:
-        """Revoke everything and deal it out anew, round-robin in the order of joining."""
-        members = self._group(group).members
-        deal: dict[int, list[Partition]] = {id(member): [] for member in members}
-        for turn, partition in enumerate(sorted(self._logs)):
-            takers = [member for member in members if partition[0] in member.topics]
-            if takers:
-                deal[id(takers[turn % len(takers)])].append(partition)
-        for member in members:
-            member._assign(deal[id(member)])
+        """For no reason at all."""
+        self.group(group).prepare()
+        self.wake()
 
-    def _group(self, name: str) -> _Group:
-        return self._groups.setdefault(name, _Group())
+    # Appending
 
-    def _append(self, record: OutRecord) -> None:
+    def producer(self) -> MemoryProducer:
+        return MemoryProducer(self)
+
+    def append(self, record: OutRecord) -> None:
+        """Raises `BrokerUnavailable`, or a `BrokerRefused` for index 0."""
+        self.refuse_if_down()
         partitions = self.partitions(record.topic)
         if not partitions:
             raise BrokerUnavailable(f"topic {record.topic} does not exist; create_topic() first")
@@ -123,111 +200,43 @@ class MemoryBroker:
         if number is None:
             turn = next(self._turns) if record.key is None else murmur2(record.key) & 0x7FFFFFFF
             number = turn % len(partitions)
-        log = self._logs.get((record.topic, number))
+        log = self.logs.get((record.topic, number))
         if log is None:
             raise BrokerUnavailable(f"topic {record.topic} has no partition {number}")
-        stamp = int(self._clock.time() * 1000)
-        log.records.append(
-            MemoryRecord(record.topic, number, log.end, stamp, record.key, record.value, tuple(record.headers))
-        )
-        for group in self._groups.values():
-            for member in group.members:
-                member._wake()
+        most = int(self.configs.get(record.topic, {}).get("max.message.bytes", _MOST_BYTES))
+        size = len(record.value or b"") + len(record.key or b"")
+        if size > most:
+            reason = f"{size} bytes are too large for topic {record.topic}, whose max.message.bytes is {most}"
+            raise BrokerRefused(reason, {0: reason}, {0})
+        log.append(record, self.now_ms())
 
 
 class MemoryProducer:
-    """`ports.Producer`."""
+    """`seams.Producer`."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker
 
+    async def start(self) -> None:
+        await asyncio.sleep(0)
+        self._broker.refuse_if_down()
+
     async def append(self, records: Sequence[OutRecord]) -> None:
         await asyncio.sleep(0)  # a round trip: others run in between
-        for record in records:
-            if self._broker.down:
-                raise BrokerUnavailable("the memory broker is switched off (down = True)")
-            self._broker._append(record)
-
-
-class MemoryConsumer:
-    """`ports.TaskConsumer`. A poll also ends, empty, when a rebalance or `stop` takes its partitions away."""
-
-    def __init__(self, broker: MemoryBroker, group: str, topics: Sequence[str]) -> None:
-        self.topics = tuple(topics)
-        self._broker = broker
-        self._name = group
-        self._group = broker._group(group)
-        self._positions: dict[Partition, int] = {}
-        self._on_assigned: Callable[[Collection[Partition]], None] = lambda assignment: None
-        self._generation = 0
-        self._woken = asyncio.Event()
-
-    async def start(self, on_assigned: Callable[[Collection[Partition]], None]) -> None:
-        await asyncio.sleep(0)
-        if self._broker.down:
-            raise BrokerUnavailable("the memory broker is switched off (down = True)")
-        self._on_assigned = on_assigned
-        self._group.members.append(self)
-        self._broker.rebalance(self._name)
-
-    async def poll(
-        self, partitions: Collection[Partition], max_records: int, timeout_s: float
-    ) -> Mapping[Partition, Sequence[MemoryRecord]]:
-        generation = self._generation
-        await asyncio.sleep(0)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while generation == self._generation:
-                    # No await between taking and returning: what is taken is never lost.
-                    if found := dict(self._take(partitions, max_records)):
-                        return found
-                    self._woken.clear()
-                    await self._woken.wait()
-        return {}
-
-    def _take(
-        self, partitions: Collection[Partition], max_records: int
-    ) -> Iterator[tuple[Partition, list[MemoryRecord]]]:
-        for partition in partitions:
-            if partition in self._positions and not self._broker.down and max_records > 0:
-                log = self._broker._logs[partition]
-                skip = max(0, self._positions[partition] - log.start)
-                records = log.records[skip : skip + max_records]
-                if records:
-                    max_records -= len(records)
-                    self._positions[partition] = records[-1].offset + 1
-                    yield partition, records
-
-    async def commit(self, offsets: Mapping[Partition, int]) -> bool:
-        await asyncio.sleep(0)
-        if self._broker.down or not offsets.keys() <= self._positions.keys():
-            return False
-        self._group.committed.update(offsets)
-        return True
-
-    async def position(self, partition: Partition) -> int | None:
-        await asyncio.sleep(0)
-        return self._positions.get(partition)
-
-    def lag(self, partition: Partition, offset: int) -> int:
-        return max(0, self._broker._logs[partition].end - offset)
+        refused: dict[int, str] = {}
+        too_large: set[int] = set()
+        for at, record in enumerate(records):
+            try:
+                self._broker.append(record)
+            except BrokerRefused as error:
+                refused[at] = error.refused[0]
+                too_large |= {at} if error.too_large else set()
+            except BrokerUnavailable as error:
+                raise BrokerUnavailable(str(error), uncertain=range(at, len(records)), refused=refused) from None
+        for topic in dict.fromkeys(record.topic for record in records):
+            self._broker.wake(topic)
+        if refused:
+            raise BrokerRefused(next(iter(refused.values())), refused, too_large)
 
     async def stop(self) -> None:
         await asyncio.sleep(0)
-        if self in self._group.members:
-            self._group.members.remove(self)
-            self._forget()
-            self._broker.rebalance(self._name)
-
-    def _assign(self, assignment: list[Partition]) -> None:
-        self._forget()
-        self._positions = {partition: self._group.committed.get(partition, 0) for partition in assignment}
-        self._on_assigned(tuple(assignment))
-
-    def _forget(self) -> None:
-        self._positions = {}
-        self._generation += 1
-        self._wake()
-
-    def _wake(self) -> None:
-        self._woken.set()

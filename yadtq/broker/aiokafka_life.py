@@ -1,0 +1,171 @@
+"""The life of an aiokafka client: connected under a deadline, stopped under a deadline, and judged in between.
+
+The only file that touches private names of aiokafka (a test looks for others): what the library does not offer, and what
+its bugs ask for, stands here, so that another version of it is read against one page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+from yadtq.errors import BrokerUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+__all__ = ["connected", "fetched", "health", "may_pass", "stopped"]
+
+log = logging.getLogger("yadtq.broker")
+
+Client = TypeVar("Client", AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient, AIOKafkaClient)
+
+_RETRY_S = 0.2
+#: For a client that has never been in use: nothing of it is worth waiting for.
+_DISCARD_S = 2.0
+_CUT_OFF_S = 2.0
+
+
+async def connected(
+    make: Callable[[], Client],
+    seconds: float,
+    what: str,
+    *,
+    prepare: Callable[[Client], Awaitable[None]] | None = None,
+) -> Client:
+    """A started client, on which `prepare` has been awaited.
+
+    seconds: for all of it. A server that is not there yet is asked again until then: processes and servers are started
+    side by side. what: what can't be done without it, for the message. Raises `BrokerUnavailable`.
+    """
+    problem: BaseException | None = None
+    try:
+        async with asyncio.timeout(seconds):
+            while True:
+                try:
+                    return await _one_try(make, prepare)
+                except (KafkaError, OSError) as error:
+                    problem = error
+                    if not may_pass(error):
+                        break
+                await asyncio.sleep(_RETRY_S)
+    except TimeoutError as error:
+        problem = problem or error
+    reason = str(problem) or f"no answer within {seconds:g} s"
+    advice = "; is it running, and is YADTQ_KAFKA right?" if _is_no_contact(problem) else ""
+    raise BrokerUnavailable(f"{what}: {reason}{advice}") from problem
+
+
+async def _one_try(make: Callable[[], Client], prepare: Callable[[Client], Awaitable[None]] | None) -> Client:
+    client = make()
+    try:
+        with _bootstrapping():
+            await (client.bootstrap() if isinstance(client, AIOKafkaClient) else client.start())
+        if prepare is not None:
+            await prepare(client)
+    except BaseException:
+        await stopped(client, _DISCARD_S)
+        raise
+    return client
+
+
+def _is_no_contact(error: BaseException | None) -> bool:
+    return isinstance(error, OSError | KafkaConnectionError)
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether another try can help."""
+    return _is_no_contact(error) or bool(getattr(error, "retriable", False))
+
+
+@contextmanager
+def _bootstrapping() -> Iterator[None]:
+    """Around the start of a client: closes the connection that a cancelled start forgets.
+
+    While aiokafka asks its first connection for metadata, only a local variable of `AIOKafkaClient.bootstrap` knows of it. A
+    deadline that ends in that moment would leave it open until the garbage collector complains. So it is looked for where it
+    still can be found: in the traceback.
+    """
+    try:
+        yield
+    except BaseException as error:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            if (connection := frame.f_locals.get("bootstrap_conn")) is not None:
+                connection.close()
+        raise
+
+
+async def stopped(client: Client, seconds: float) -> None:
+    """Stop it, within about `seconds` and a few more to cut off what is left. Never raises, and is never cancelled half-way.
+
+    In a task of its own: aiokafka's stop can hang, and can end as cancelled though nobody has cancelled it, by a helper
+    task that it awaits after cancelling it.
+    """
+    ending = asyncio.ensure_future(client.close() if _is_closed_by_close(client) else client.stop())
+    with anyio.CancelScope(shield=True):
+        await asyncio.wait([ending], timeout=seconds)
+        if not ending.done():
+            log.warning("a %s did not stop within %g s and is cut off", type(client).__name__, seconds)
+            ending.cancel()
+            await asyncio.wait([ending], timeout=_CUT_OFF_S)
+        if ending.done() and not ending.cancelled():
+            if (error := ending.exception()) is None:
+                return
+            # It is being thrown away: a broken client often can't stop cleanly, and nothing depends on it.
+            log.debug("stopping a %s: %s", type(client).__name__, error)
+        with anyio.move_on_after(_CUT_OFF_S):
+            await _cut_off(client)
+
+
+def _is_closed_by_close(client: Any) -> bool:
+    return isinstance(client, AIOKafkaAdminClient | AIOKafkaClient)
+
+
+async def _cut_off(client: Any) -> None:
+    """Close the connections of a client whose stop did not get so far; they and their helpers would go on for ever."""
+    if isinstance(client, AIOKafkaClient):
+        return
+    if not isinstance(client, AIOKafkaProducer):
+        await client._client.close()
+        return
+    accumulator = client._message_accumulator
+    accumulator.fail_all(KafkaConnectionError("the producer was given up"))
+    for batches in accumulator._batches.values():
+        for batch in batches:
+            batch._drain_waiter.exception()  # marks it as seen: asyncio would report it as an error that nobody looked at
+    await client.client.close()  # first: it fails what is on its way, and the sender waits for that
+    await client._sender.close()
+
+
+def health(client: AIOKafkaConsumer | AIOKafkaProducer) -> str | None:
+    """Which helper task of the client has died, or None. aiokafka tells nobody: such a client is silent for ever."""
+    if isinstance(client, AIOKafkaProducer):
+        helpers = {"sender": getattr(client._sender, "sender_task", None)}
+    else:
+        helpers = {
+            "fetcher": getattr(client._fetcher, "_fetch_task", None),
+            "coordination": getattr(client._coordinator, "_coordination_task", None),
+        }
+    dead = [name for name, task in helpers.items() if isinstance(task, asyncio.Task) and task.done()]
+    return f"its {' and '.join(dead)} task has ended" if dead else None
+
+
+async def fetched(
+    consumer: AIOKafkaConsumer, partitions: frozenset[Any], max_records: int, seconds: float
+) -> dict[Any, list[Any]]:
+    """What `getmany(*partitions)` does, but with a set: it looks every partition up in a tuple.
+
+    With 127 of 128 partitions that were 8,000 comparisons a poll, a third of all that a task costs.
+    """
+    consumer._coordinator.check_errors()
+    with consumer._subscription.fetch_context():
+        return await consumer._fetcher.fetched_records(partitions, seconds, max_records)  # type: ignore[no-any-return]
