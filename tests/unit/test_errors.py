@@ -21,6 +21,8 @@ EXAMPLES: dict[str, YadtqError] = {
     "InvalidArguments": errors.InvalidArguments("addition", "missing y"),
     "PayloadTooLarge": errors.PayloadTooLarge("addition", 2_000_000, 1_000_000),
     "SubmitUncertain": errors.SubmitUncertain(["a", "b", "c"], 15.0, "request timed out"),
+    "SubmitRefused": errors.SubmitRefused(["a", "b"], "the clock is ahead"),
+    "BrokerRefused": errors.BrokerRefused("too large", {3: "too large"}, {3}),
     "TaskFailed": TaskFailed("a", "ValueError", "no", "Traceback ...\n  line", 3),
     "TaskNotFound": errors.TaskNotFound("a"),
     "ResultLost": errors.ResultLost("a"),

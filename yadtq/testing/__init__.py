@@ -5,9 +5,11 @@ The doubles keep the same contract suite as the real ones, so what passes on the
 
 from yadtq.store.memory import MemoryStore
 from yadtq.testing.clock import ManualClock
-from yadtq.testing.memory_broker import MemoryBroker, MemoryConsumer, MemoryProducer, MemoryRecord
+from yadtq.testing.memory_broker import MemoryBroker
+from yadtq.testing.memory_cluster import MemoryProducer
+from yadtq.testing.memory_consumer import MemoryConsumer
 from yadtq.testing.memory_group import Group
-from yadtq.testing.memory_log import Log
+from yadtq.testing.memory_log import Log, MemoryRecord
 
 __all__ = [
     "Group",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from yadtq.runtime.seams import ConsumedRecord, Partition
-    from yadtq.testing.memory_broker import MemoryBroker, MemoryProducer
+    from yadtq.testing.memory_cluster import MemoryCluster, MemoryProducer
     from yadtq.wire.names import TopicNames
 
 __all__ = ["MemoryAppBroker", "MemoryTail"]
@@ -28,7 +28,7 @@ _BATCH = 500
 class MemoryAppBroker:
     """settings: of the app; None takes the defaults."""
 
-    def __init__(self, cluster: MemoryBroker, names: TopicNames, settings: Settings | None = None) -> None:
+    def __init__(self, cluster: MemoryCluster, names: TopicNames, settings: Settings | None = None) -> None:
         self.cluster = cluster
         self._names = names
         self._settings = settings or Settings.load()
@@ -113,7 +113,7 @@ class MemoryAppBroker:
 class MemoryTail:
     """Everything from a starting point on, without a group. Up to `buffer` records wait, then the oldest are dropped."""
 
-    def __init__(self, cluster: MemoryBroker, topic: str, *, since_s: float = 0.0, buffer: int = 10_000) -> None:
+    def __init__(self, cluster: MemoryCluster, topic: str, *, since_s: float = 0.0, buffer: int = 10_000) -> None:
         self._cluster, self._topic, self._since_s = cluster, topic, since_s
         self.topics = frozenset([topic])
         self._positions: dict[Partition, int] = {}

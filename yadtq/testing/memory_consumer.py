@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from yadtq.runtime.seams import ConsumedRecord, Partition
-    from yadtq.testing.memory_broker import MemoryBroker
+    from yadtq.testing.memory_cluster import MemoryCluster
 
 __all__ = ["MemoryConsumer"]
 
@@ -28,7 +28,7 @@ class MemoryConsumer:
 
     def __init__(
         self,
-        broker: MemoryBroker,
+        broker: MemoryCluster,
         group: str,
         topics: Sequence[str],
         *,
