@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from yadtq.runtime.seams import ConsumedRecord, OutRecord, Partition
     from yadtq.settings import Settings
-    from yadtq.testing.memory_broker import MemoryRecord
+    from yadtq.testing.memory_log import MemoryRecord
     from yadtq.testing.sim.kafka import SimKafka
     from yadtq.testing.sim.net import Link
     from yadtq.wire.names import TopicNames

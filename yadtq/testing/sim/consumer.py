@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from yadtq.runtime.seams import ConsumedRecord, Partition
-    from yadtq.testing.memory_broker import MemoryRecord
+    from yadtq.testing.memory_log import MemoryRecord
     from yadtq.testing.sim.group import Member
     from yadtq.testing.sim.kafka import SimKafka
     from yadtq.testing.sim.net import Link
@@ -57,7 +57,7 @@ class SimConsumer:
         self._positions: dict[Partition, int] = {}
         #: Counts changes of the assignment: an answer of before them is thrown away.
         self._era = 0
-        self._on_assigned: Callable[[Collection[Partition]], None] = lambda _: None
+        self._on_assigned: Callable[[Mapping[Partition, str]], None] = lambda _: None
         self._watermarks: Callable[[], Mapping[Partition, int]] = dict
         self._wake: asyncio.Future[None] | None = None
         self._first = asyncio.Event()
@@ -68,7 +68,7 @@ class SimConsumer:
 
     async def start(
         self,
-        on_assigned: Callable[[Collection[Partition]], None],
+        on_assigned: Callable[[Mapping[Partition, str]], None],
         watermarks: Callable[[], Mapping[Partition, int]],
     ) -> None:
         self._on_assigned, self._watermarks = on_assigned, watermarks
@@ -253,7 +253,7 @@ class SimConsumer:
         self._member, self._generation = member, generation
         self._assignment = frozenset(assignment)
         self._changed()
-        self._on_assigned(self._assignment)
+        self._on_assigned({each: f"{self._kafka.logs[each].generation}" for each in self._assignment})
         self._first.set()
         self.link.node.loop.create_task(self._fetch_positions(self._era, assignment))
 

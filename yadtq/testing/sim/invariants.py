@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from yadtq.runtime.seams import Partition
-    from yadtq.testing.memory_broker import MemoryRecord
+    from yadtq.testing.memory_log import MemoryRecord
     from yadtq.testing.sim.kafka import SimKafka
     from yadtq.testing.sim.load import Ledger, Run
     from yadtq.testing.sim.redis import SimRedis

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aiokafka.partitioner import murmur2
 
 from yadtq.errors import BrokerUnavailable
-from yadtq.testing.memory_broker import MemoryRecord
+from yadtq.testing.memory_log import MemoryRecord
 from yadtq.testing.sim.group import Group
 from yadtq.testing.sim.net import Later, Server
 
