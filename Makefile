@@ -33,7 +33,7 @@ test: env servers ## all tests but the benchmarks; without Java and Maven those 
 check: env ## lint, format, types, import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy yadtq devbroker/src tests/support
+	$(BIN)/mypy yadtq devbroker/src tests
 	$(BIN)/lint-imports --no-logo --no-cache
 
 unit: env ## no servers, a few seconds

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from yadtq.settings import Settings
 from yadtq.store.keys import Keys
@@ -126,7 +126,8 @@ class RedisHarness:
         found = {}
         for key in await self.all_keys():
             if key.startswith(self.keys.task):
-                fields = {name.decode(): value.decode() for name, value in (await self.redis.hgetall(key)).items()}
+                hashed = cast("dict[bytes, bytes]", await self.redis.hgetall(key))
+                fields = {name.decode(): value.decode() for name, value in hashed.items()}
                 found[key.removeprefix(self.keys.task)] = {k: v for k, v in fields.items() if k not in "lr"}
         return found
 
@@ -152,6 +153,6 @@ class RedisHarness:
 
     async def aclose(self) -> None:
         for pubsub in self._listening.values():
-            await pubsub.aclose()  # type: ignore[no-untyped-call]
+            await pubsub.aclose()
         await self.flush()
         await self.redis_store.aclose()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import strategies as st
@@ -68,6 +69,10 @@ class Owner:
     number: int
     worker: str
     until_ms: int
+
+
+async def claim_last(claims: Sequence[Claim], suspects: int, store: Store) -> list[ClaimReply]:
+    return await store.tasks.claim("last", claims, suspects)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -317,12 +322,12 @@ class StoreMachine(RuleBasedStateMachine):
         """Every task is final, or is granted to whoever asks when the time has come."""
         for turn, task_id in enumerate(IDS):
             claims = [Claim(task_id, f"last{turn}")]
-            (reply,) = self.call(lambda store, claims=claims: store.tasks.claim("last", claims, 0))
+            (reply,) = self.call(partial(claim_last, claims, 0))
             if reply.verdict == WAIT:
                 assert reply.wait_ms <= max(LEASE_MS, DELAY_MS)
             if reply.verdict in (WAIT, SUSPECT):
                 self.advance(2)
-                (reply,) = self.call(lambda store, claims=claims: store.tasks.claim("last", claims, 1))
+                (reply,) = self.call(partial(claim_last, claims, 1))
             assert reply.verdict > 0 or task_id in self.finals
 
     # Bookkeeping

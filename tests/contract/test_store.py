@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,7 +13,7 @@ from yadtq.store.tasks.verbs import ENDED, SUSPECT, WAIT, Claim, ClaimReply, Fin
 from yadtq.wire.states import TRANSITIONS, TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from tests.contract.store_harness import Harness
     from yadtq.store.verbs import Store
@@ -33,7 +33,7 @@ async def claim(store: Store, nonce: str, task_id: str = "t", *, worker: str = "
     return (await store.tasks.claim(worker, [Claim(task_id, nonce)], suspects))[0]
 
 
-async def finish(store: Store, nonce: str, status: TaskStatus, attempt: int = 1, **more: object) -> bool:
+async def finish(store: Store, nonce: str, status: TaskStatus, attempt: int = 1, **more: Any) -> bool:
     end = Finish("t", nonce, attempt, status, b"null", due_ms=0)._replace(**more)
     return (await store.tasks.finish([end]))[0]
 
@@ -498,8 +498,12 @@ class TestExpiry:
 async def test_empty_batches(harness: Harness) -> None:
     store = harness.store
     await store.tasks.register([])
-    assert (
-        [] == await store.tasks.claim("w", [], 1) == await store.tasks.renew("w", []) == await store.tasks.release([])
-    )
-    assert [] == await store.tasks.finish([]) == await store.tasks.snapshots([]) == await store.tasks.wait("c", [])
+    tasks = store.tasks
+    answers: list[Sequence[object]] = [
+        await tasks.claim("w", [], 1),
+        await tasks.snapshots([]),
+        await tasks.wait("c", []),
+    ]
+    answers += [await tasks.renew("w", []), await tasks.release([]), await tasks.finish([])]
+    assert answers == [[]] * 6
     assert await harness.dump() == {}

@@ -91,7 +91,13 @@ def test_what_fails(yadtq):
 
 
 def test_workers(yadtq, app_name):
-    status, out, _ = eventually_blocking(lambda: found if "running" in (found := yadtq("workers"))[1] else None)
-    assert status == 0
+    out = ""
+
+    def one_runs() -> bool:
+        nonlocal out
+        status, out, _ = yadtq("workers")
+        return status == 0 and "running" in out
+
+    eventually_blocking(one_runs)
     assert os.uname().nodename[:4] in out
     assert yadtq("workers", "--app", app_name) == (0, "no live workers", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,7 @@ from tests.support.poll import consistently, eventually
 from yadtq import TaskContext
 from yadtq.settings import WorkerSettings
 from yadtq.wire.states import TaskStatus as S
-from yadtq.worker.worker import Worker, make_worker
+from yadtq.worker.worker import make_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,12 +111,14 @@ async def test_a_drain_in_the_middle_of_everything_leaves_no_lease_behind(stack:
         ran[n] = ran.get(n, 0) + 1
         await asyncio.sleep(0)
 
+    def more_ran_than(count: int) -> bool:
+        return len(ran) > count
+
     async with app.client() as client:
         handles = await client.submit_many(work, [(n,) for n in range(3_000)])
         for concurrency in (7, 50, 100):
             async with running(app, concurrency=concurrency) as worker:
-                before = len(ran)
-                await eventually(lambda before=before: len(ran) > before + 200, interval=0.001)
+                await eventually(partial(more_ran_than, len(ran) + 200), interval=0.001)
             assert worker.parts.executor.slots.is_idle
             assert not [handle.id for handle in handles[: len(ran) + 200] if await handle.status() is S.IN_PROGRESS], (
                 "a claim was on its way when it drained"

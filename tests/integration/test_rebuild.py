@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from tests.support.poll import eventually
 from yadtq import TaskNotFound, TaskStatus, Yadtq
 from yadtq.settings import WorkerSettings
-from yadtq.worker.worker import Worker, make_worker
+from yadtq.worker.worker import make_worker
 
 if TYPE_CHECKING:
     from tests.support.redis_server import RedisServer

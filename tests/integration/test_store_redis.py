@@ -140,7 +140,7 @@ async def test_a_death_is_announced(harness: RedisHarness) -> None:
     message = await pubsub.get_message(timeout=5)
     assert message is not None
     assert message["data"] == b"dead host/1-2"
-    await pubsub.aclose()  # type: ignore[no-untyped-call]
+    await pubsub.aclose()
 
 
 async def test_a_lease_ends_on_the_servers_own_clock(stack: Servers, app_name: str) -> None:

@@ -19,9 +19,14 @@ if TYPE_CHECKING:
 
 def produce(kafka: str, topic: str, values: list[bytes]) -> None:
     producer = Producer({"bootstrap.servers": kafka})
-    errors = []
+    errors: list[object] = []
+
+    def delivered(error: object, _: object) -> None:
+        if error:
+            errors.append(error)
+
     for value in values:
-        producer.produce(topic, value, on_delivery=lambda error, _: error and errors.append(error))
+        producer.produce(topic, value, on_delivery=delivered)
     assert producer.flush(20) == 0
     assert errors == []
 

@@ -43,7 +43,7 @@ async def _starts_and_stops(service: Service) -> None:
         for _ in range(20):
             await anyio.lowlevel.checkpoint()
         assert not ended.is_set(), f"service {service.name} ended though nobody had asked it to"
-        assert service.stop() is None, f"service {service.name}: stop() does not wait"  # type: ignore[func-returns-value]
+        assert service.stop() is None, f"service {service.name}: stop() does not wait"
     assert ended.is_set()
 
 

@@ -127,7 +127,7 @@ class Supervised:
         self.canary = Canary(table)
         outside = Outside(
             broker=self.group,  # type: ignore[arg-type]
-            store=SimpleNamespace(deaths=self.store),  # type: ignore[arg-type]
+            store=SimpleNamespace(deaths=self.store),
             clock=clock,
             chance=random.SystemRandom(),
             names=TopicNames(APP),

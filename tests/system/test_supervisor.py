@@ -9,6 +9,7 @@ import re
 import shutil
 import signal
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -219,12 +220,12 @@ async def test_a_second_request_is_passed_on_and_a_third_kills(start: Start) -> 
     async with start("deaf", workers=1, grace_s=60) as run:
         await run.event("ready")
 
-        def terms() -> int:
-            return [event for event, *_ in run.it.log()].count("sigterm")
+        def asked(count: int) -> bool:
+            return [event for event, *_ in run.it.log()].count("sigterm") == count
 
         for count in (1, 2):
             run.ask(Intent.STOP)
-            await eventually(lambda count=count: terms() == count, what=f"SIGTERM number {count}")
+            await eventually(partial(asked, count), what=f"SIGTERM number {count}")
         assert not run.ended.done()
         assert await run.stop() == 0
         assert run.events("died")[0]["cause"] == "killed at the third request to stop"

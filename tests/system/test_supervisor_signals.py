@@ -38,6 +38,9 @@ class Process:
     async def event(self, name: str, count: int) -> None:
         await eventually(lambda: self.count(name) >= count, what=f"{count} events {name!r}")
 
+    def is_gone(self) -> bool:
+        return not self.living()
+
     def living(self) -> set[int]:
         pids = {int(pid) for _event, _worker, pid, _ppid in read_log(self.directory)}
         return {pid for pid in pids if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"}
@@ -71,7 +74,7 @@ async def launch(tmp_path: Path) -> AsyncIterator[Launch]:
             each.signal(signal.SIGKILL)
             await each.end()
     for each in launched:
-        await eventually(lambda each=each: not each.living(), what="the workers' end")
+        await eventually(each.is_gone, what="the workers' end")
 
 
 async def test_sigterm_drains_and_ends(launch: Launch) -> None:

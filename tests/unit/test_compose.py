@@ -97,7 +97,7 @@ def test_the_supervisor_reaches_both_inside_the_network(services):
     assert environment["YADTQ_KAFKA"] == "{}:{}".format(*advertised["INTERNAL"])
     assert advertised["INTERNAL"][0] in services
     assert environment["YADTQ_REDIS"] == "redis://redis:6379/0"
-    Settings(kafka=environment["YADTQ_KAFKA"], redis=environment["YADTQ_REDIS"])
+    Settings.load(kafka=environment["YADTQ_KAFKA"], redis=environment["YADTQ_REDIS"])
 
 
 def test_every_grace_outlasts_the_one_inside_it(services):

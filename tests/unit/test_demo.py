@@ -162,7 +162,7 @@ def test_what_the_kill_cost():
     progress.hear(assigned(0))
     progress.hear("INFO yadtq.supervisor: event=ready slot=h.slot-0 worker=h.slot-0:c pid=9 after_s=0.5")
     progress.take(report("a.py", attempt=1, worker="h.slot-1:b", started_at=90.0))
-    assert progress.recovery_s is None
+    assert not progress.recovery_s
     progress.take(report("b.py", attempt=2, worker="h.slot-0:c", started_at=101.5))
     progress.take(report("c.py", attempt=2, worker="h.slot-0:c", started_at=102.5))
     assert (progress.successor, progress.recovery_s, progress.rebalances) == ("h.slot-0:c", (1.5, 2.5), 0)

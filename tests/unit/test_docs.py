@@ -194,13 +194,16 @@ def test_the_command_page_names_every_option(module, capsys):
 
 def test_the_command_page_has_every_command_of_yadtq():
     import typer
+    from typer.core import TyperGroup
 
     from yadtq.cli.root import app
 
     page = (ROOT / "docs" / "reference" / "cli.md").read_text().partition("## `yadtq`")[2]
     common, *sections = page.partition("\n## ")[0].split("\n### ")
-    described = {re.match(r"`yadtq (\w+)", section)[1]: section for section in sections}
-    commands = typer.main.get_command(app).commands
+    described = {section.partition("`yadtq ")[2].partition("`")[0].split()[0]: section for section in sections}
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    commands = group.commands
     assert described.keys() == commands.keys()
     for name, command in commands.items():
         for parameter in command.params:

@@ -60,6 +60,32 @@ def test_two_envelopes_share_no_arguments() -> None:
     assert Envelope("a", "t").args is not Envelope("b", "t").args
 
 
+CHANGES: list[tuple[str, dict[str, Any]]] = [
+    ("v", {"v": 2}),
+    ("v", {"v": None}),
+    ("id", {"id": 5}),
+    ("id", {"id": None}),
+    ("id", {"id": ""}),
+    ("id", {"id": "a b"}),
+    ("id", {"id": "a\n"}),
+    ("id", {"id": "a\tb"}),
+    ("id", {"id": "{a}"}),
+    ("id", {"id": "a}"}),
+    ("id", {"id": "x" * 129}),
+    ("task", {"task": ""}),
+    ("task", {"task": 1}),
+    ("task", {"task": "x" * 201}),
+    ("args", {"args": {}}),
+    ("args", {"args": "abc"}),
+    ("args", {"args": None}),
+    ("kwargs", {"kwargs": []}),
+    ("kwargs", {"kwargs": None}),
+    ("at", {"at": "soon"}),
+    ("retries", {"retries": "many"}),
+    ("retries", {"retries": 1.5}),
+    ("timeout_s", {"timeout_s": []}),
+]
+
 BAD: list[tuple[str, bytes | None]] = [
     ("empty", None),
     ("JSON", b""),
@@ -69,34 +95,7 @@ BAD: list[tuple[str, bytes | None]] = [
     ("", b"[]"),
     ("", b'"text"'),
     ("", b"null"),
-    *[
-        (field, json.dumps({**LEAST, **change}).encode())
-        for field, change in [
-            ("v", {"v": 2}),
-            ("v", {"v": None}),
-            ("id", {"id": 5}),
-            ("id", {"id": None}),
-            ("id", {"id": ""}),
-            ("id", {"id": "a b"}),
-            ("id", {"id": "a\n"}),
-            ("id", {"id": "a\tb"}),
-            ("id", {"id": "{a}"}),
-            ("id", {"id": "a}"}),
-            ("id", {"id": "x" * 129}),
-            ("task", {"task": ""}),
-            ("task", {"task": 1}),
-            ("task", {"task": "x" * 201}),
-            ("args", {"args": {}}),
-            ("args", {"args": "abc"}),
-            ("args", {"args": None}),
-            ("kwargs", {"kwargs": []}),
-            ("kwargs", {"kwargs": None}),
-            ("at", {"at": "soon"}),
-            ("retries", {"retries": "many"}),
-            ("retries", {"retries": 1.5}),
-            ("timeout_s", {"timeout_s": []}),
-        ]
-    ],
+    *[(field, json.dumps({**LEAST, **change}).encode()) for field, change in CHANGES],
     *[(field, json.dumps({k: v for k, v in LEAST.items() if k != field}).encode()) for field in ("id", "task")],
 ]
 

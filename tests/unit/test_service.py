@@ -7,10 +7,10 @@ import pytest
 from anyio.abc import TaskStatus
 
 from tests.support.service_contract import exercise_service
-from yadtq.runtime.service import ServiceEnded, start_services
+from yadtq.runtime.service import Service, ServiceEnded, start_services
 
 
-class Loop:
+class Loop(Service):
     """A service as they all are."""
 
     def __init__(self, name: str = "loop", diary: list[str] | None = None) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from typing import Any
 
 import pytest
 
 from yadtq import ConfigError, StoreUnavailable, Yadtq
 from yadtq.sync import YADTQClient
 
-REFUSING = {"kafka": "127.0.0.1:1", "redis": "redis://127.0.0.1:1/0"}
+REFUSING: dict[str, Any] = {"kafka": "127.0.0.1:1", "redis": "redis://127.0.0.1:1/0"}
 
 
 def threads() -> list[threading.Thread]:
