@@ -138,7 +138,7 @@ class Supervised:
             slots=SlotLocks(APP, directory=directory / "locks", host="host"),
             table=table,
             twins=Twins(prefix=f"host.{APP}.slot-", supervisor="1-a", clock=clock, heartbeat_s=settings.heartbeat_s),
-            undertaker=Undertaker(outside=outside, settings=settings, producer=self.topic),
+            undertaker=Undertaker(outside=outside, settings=settings, producer=self.topic),  # type: ignore[arg-type]
             watch=self.canary,
         )
         self.supervisor = Supervisor(own=self.own, parts=parts, outside=outside)
