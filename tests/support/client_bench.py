@@ -13,6 +13,7 @@ from yadtq.runtime.clock import SystemClock
 from yadtq.store.memory import MemoryStore
 from yadtq.store.tasks.verbs import Claim, Finish
 from yadtq.testing import MemoryBroker
+from yadtq.testing.memory_app import MemoryAppBroker
 from yadtq.wire.codec import decode
 from yadtq.wire.names import TopicNames
 from yadtq.wire.states import TaskStatus as S
@@ -50,15 +51,15 @@ class Sink:
         return [decode(record.value or b"")["id"] for record in self.appended]
 
 
-class Kafka(MemoryBroker):
+class Kafka(MemoryAppBroker):
     """A broker whose producer is the test's, and which tells what was provisioned."""
 
     def __init__(self, sink: Sink) -> None:
-        super().__init__()
+        super().__init__(MemoryBroker(), TopicNames("t"), None)
         self.sink = sink
         self.provisioned: list[set[str]] = []
 
-    def producer(self, *, timeout_s: float | None = None) -> Sink:
+    def producer(self, *, timeout_s: float | None = None) -> Sink:  # type: ignore[override]
         return self.sink
 
     async def provision(self, queues: Collection[str], partitions: int | None = None) -> None:
@@ -76,7 +77,7 @@ class ClientBench:
         chance = random.Random(7)
         self.store = MemoryStore(SystemClock(), chance, self.app.settings)
         self.outside = Outside(
-            broker=self.kafka,  # type: ignore[arg-type]  # only what a client asks of it
+            broker=self.kafka,
             store=self.store,
             clock=SystemClock(),
             chance=chance,

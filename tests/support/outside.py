@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from yadtq.outside import Outside, Place
 from yadtq.settings import Settings
@@ -22,22 +22,23 @@ def memory_outside(
     app: str = "t",
     *,
     clock: Clock | None = None,
-    broker: Broker | MemoryBroker | None = None,
+    broker: Broker | None = None,
     store: Store | None = None,
+    settings: Settings | None = None,
     seed: int = 1,
-    **settings: Any,
 ) -> Outside:
-    """An `Outside` with whatever is not given made anew. settings: of the store in memory; ignored with `store`.
+    """An `Outside` of doubles; what is not given is made for it alone.
 
-    clock: a `ManualClock` if left out, so no deadline of the clock passes by itself; the loop's own do.
+    clock: a `ManualClock` if left out, so that no deadline on it passes by itself; those of the loop do.
     """
     clock = clock if clock is not None else ManualClock()
-    chance = random.Random(seed)
+    settings = settings if settings is not None else Settings.load()
+    chance, names = random.Random(seed), TopicNames(app)
     return Outside(
-        broker=broker if broker is not None else MemoryBroker(clock),  # type: ignore[arg-type]
-        store=store if store is not None else MemoryStore(clock, chance, Settings.load(**settings)),
+        broker=broker if broker is not None else MemoryBroker(clock).for_app(names, settings),
+        store=store if store is not None else MemoryStore(clock, chance, settings),
         clock=clock,
         chance=chance,
-        names=TopicNames(app),
+        names=names,
         place=Place("host", 1),
     )
