@@ -129,7 +129,7 @@ class Yadtq:
         names, clock, chance = TopicNames(self.name), SystemClock(), random.SystemRandom()
         return Outside(
             broker=KafkaBroker(settings, names, clock),
-            store=RedisStore(settings, self.name, chance),
+            store=RedisStore(settings, self.name, chance, clock=clock),
             clock=clock,
             chance=chance,
             names=names,

@@ -3,7 +3,8 @@
     YadtqError
     ├── ConfigError              a setting, task definition or topic is wrong: mend it, a retry won't help
     │   ├── UnknownTask            no task of that name in the registry
-    │   └── TopicMismatch          the cluster's topics contradict what YADTQ needs
+    │   ├── TopicMismatch          the cluster's topics contradict what YADTQ needs
+    │   └── StoreRefused           Redis refuses this account, or lacks a command: the message says which right is missing
     ├── SubmitError              a submit did not (surely) happen
     │   ├── InvalidArguments       the arguments don't fit the task's signature; nothing was sent
     │   ├── PayloadTooLarge        the encoded task is over the limit; nothing was sent
@@ -14,7 +15,8 @@
     │   ├── TaskFailed             the task ended FAILED; carries its error
     │   ├── TaskCancelled          the task ended CANCELLED
     │   ├── TaskNotFound           Redis knows nothing of this id (never submitted, or expired)
-    │   └── ResultLost             Redis lost its data while the result was awaited
+    │   ├── ResultLost             Redis lost its data while the result was awaited
+    │   └── ResultUnreadable       what Redis holds of the task is damaged, or over max_result_bytes
     ├── EnvelopeError            a record is not a task: undecodable, wrong version, wrong field
     ├── BrokerUnavailable        Kafka did not answer in time
     ├── BrokerRefused            Kafka refused records for good; nothing of them was stored
@@ -46,8 +48,10 @@ __all__ = [
     "ResultError",
     "ResultLost",
     "ResultTooLarge",
+    "ResultUnreadable",
     "Retry",
     "ServiceFailed",
+    "StoreRefused",
     "StoreUnavailable",
     "SubmitError",
     "SubmitOverloaded",
@@ -93,6 +97,21 @@ class UnknownTask(ConfigError):
 
 class TopicMismatch(ConfigError):
     """A topic exists, but not as YADTQ needs it; the message names the topic and the difference."""
+
+
+class StoreRefused(ConfigError):
+    """Redis refuses this account something that YADTQ needs; trying again will not help.
+
+    refused: commands and what Redis said of each.
+    """
+
+    def __init__(self, app: str, refused: list[tuple[str, str]]) -> None:
+        self.refused = refused
+        listed = "; ".join(f"{command}: {text}" for command, text in refused)
+        super().__init__(
+            f"Redis refuses what YADTQ needs ({listed}): check user and password in YADTQ_REDIS, and give the user "
+            f"~yadtq:{{{app}}}:* &yadtq:{{{app}}}:* +@read +@write +@pubsub +@scripting +@connection +time (ACL SETUSER)"
+        )
 
 
 class SubmitError(YadtqError):
@@ -186,6 +205,14 @@ class ResultLost(ResultError):
         )
 
 
+class ResultUnreadable(ResultError):
+    """What Redis holds of the task can't be read: it is damaged, or larger than `max_result_bytes`."""
+
+    def __init__(self, task_id: str, problem: str) -> None:
+        self.task_id, self.problem = task_id, problem
+        super().__init__(f"what Redis holds of task {task_id} can't be read: {problem}")
+
+
 class EnvelopeError(YadtqError):
     """A record's bytes are not a task. The message says which field, and goes to the dead-letter topic with them."""
 
@@ -222,7 +249,7 @@ class BrokerRefused(YadtqError):
 
 
 class StoreUnavailable(YadtqError):
-    """Redis did not answer within the deadline, or refused writes (out of memory, read-only, loading)."""
+    """Redis did not answer within the deadline, or answered with an error of whatever kind."""
 
 
 class ServiceFailed(YadtqError):

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Protocol, cast
 from yadtq.settings import Settings
 from yadtq.store.keys import Keys
 from yadtq.store.redis import RedisStore
+from yadtq.store.tasks.memory import ENDS
 from yadtq.store.tasks.redis import parse_news
+from yadtq.store.tasks.verbs import Snapshot
 from yadtq.testing import ManualClock, MemoryStore
 
 if TYPE_CHECKING:
@@ -55,6 +57,19 @@ class Harness(Protocol):
 
     async def advance(self, ms: int) -> None: ...
     async def flush(self) -> None: ...
+    async def damage(self, task_id: str) -> None:
+        """From now on what is stored of the task can't be read."""
+        ...
+
+    async def save(self) -> None: ...
+    async def restore(self) -> None:
+        """Go back in time, to the last `save`."""
+        ...
+
+    async def cut(self) -> None:
+        """End the connections of all subscriptions."""
+        ...
+
     async def dump(self) -> dict[str, dict[str, str]]:
         """All tasks in the letters of store/keys.py, without lease ends and payloads."""
         ...
@@ -82,11 +97,24 @@ class MemoryHarness:
     async def flush(self) -> None:
         self.memory.flush()
 
+    async def damage(self, task_id: str) -> None:
+        self.memory.tasks.damage(task_id)
+
+    async def save(self) -> None:
+        self._saved = self.memory.snapshot()
+
+    async def restore(self) -> None:
+        self.memory.restore(self._saved)
+
+    async def cut(self) -> None:
+        self.memory.server.cut()
+
     async def dump(self) -> dict[str, dict[str, str]]:
         return self.memory.tasks.dump()
 
     async def listen(self, channel: str) -> None:
-        self.memory.server.ends.setdefault(channel, []).append(self._heard.setdefault(channel, []).append)
+        heard = self._heard.setdefault(channel, [])
+        self.memory.server.channels.setdefault(ENDS + channel, []).append(heard.append)
 
     async def news(self, channel: str) -> list[Sequence[News]]:
         heard = list(self._heard[channel])
@@ -107,8 +135,10 @@ class RedisHarness:
         self.keys = Keys(app)
         self.prefix = self.keys.dead.removesuffix("dead")
         self._listening: dict[str, PubSub] = {}
+        self._advanced_ms = 0
 
     async def advance(self, ms: int) -> None:
+        self._advanced_ms += ms
         await self.redis.eval(_ADVANCE, 0, self.prefix, ms)
 
     async def now_ms(self) -> int:
@@ -122,13 +152,41 @@ class RedisHarness:
         if keys := await self.all_keys():
             await self.redis.delete(*keys)
 
+    async def damage(self, task_id: str) -> None:
+        await self.redis.set(self.keys.task + task_id, "x")
+
+    async def save(self) -> None:
+        await self.store.incarnation()
+        self._saved_at_ms = self._advanced_ms
+        self._saved = {
+            key: (await self.redis.dump(key), await self.redis.pexpiretime(key)) for key in await self.all_keys()
+        }
+        # Redis counts looks by the second. One is seen after what was saved, as some are in any real outage.
+        await self.redis.hset(self.keys.incarnation, "t", 1)
+        await self.store.incarnation()
+
+    async def restore(self) -> None:
+        await self.flush()
+        for key, (value, until_ms) in self._saved.items():
+            if value is not None:
+                await self.redis.restore(key, max(0, until_ms), value, absttl=until_ms > 0)
+        await self.redis.eval(_ADVANCE, 0, self.prefix, self._advanced_ms - self._saved_at_ms)
+        await self.store.incarnation()
+
+    async def cut(self) -> None:
+        await self.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+
     async def dump(self) -> dict[str, dict[str, str]]:
         found = {}
         for key in await self.all_keys():
-            if key.startswith(self.keys.task):
+            if key.endswith("{damaged}"):
+                continue
+            if key.startswith(self.keys.task) and await self.redis.type(key) != b"hash":
+                found[key.removeprefix(self.keys.task)] = {"damaged": "yes"}
+            elif key.startswith(self.keys.task):
                 hashed = cast("dict[bytes, bytes]", await self.redis.hgetall(key))
                 fields = {name.decode(): value.decode() for name, value in hashed.items()}
-                found[key.removeprefix(self.keys.task)] = {k: v for k, v in fields.items() if k not in "lr"}
+                found[key.removeprefix(self.keys.task)] = {k: v for k, v in fields.items() if k not in "lrm"}
         return found
 
     async def listen(self, channel: str) -> None:
@@ -149,7 +207,12 @@ class RedisHarness:
                     news = parse_news(message["data"])
                     ids = [task_id for task_id, _ in news]
                     whole = await self.redis_store.tasks.fetch_large(ids, [snapshot for _, snapshot in news])
-                    heard.append([(id_, got or told) for (id_, told), got in zip(news, whole, strict=True)])
+                    heard.append(
+                        [
+                            (id_, got if isinstance(got, Snapshot) else told)
+                            for (id_, told), got in zip(news, whole, strict=True)
+                        ]
+                    )
 
     async def aclose(self) -> None:
         for pubsub in self._listening.values():

@@ -26,6 +26,8 @@ EXAMPLES: dict[str, YadtqError] = {
     "TaskFailed": TaskFailed("a", "ValueError", "no", "Traceback ...\n  line", 3),
     "TaskNotFound": errors.TaskNotFound("a"),
     "ResultLost": errors.ResultLost("a"),
+    "ResultUnreadable": errors.ResultUnreadable("a", "a compressed value is damaged"),
+    "StoreRefused": errors.StoreRefused("shop", [("PUBLISH", "NOPERM no permissions to access a channel")]),
     "ServiceFailed": errors.ServiceFailed("waiters", "KeyError: 'a'"),
     "Retry": errors.Retry("busy", delay=2.5),
 }

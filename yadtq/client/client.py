@@ -13,7 +13,14 @@ from yadtq.client.registrar import Registrar
 from yadtq.client.roster import live_workers, watch_workers
 from yadtq.client.submitter import NOT_CONNECTED, Submitter
 from yadtq.client.waiters import Waiters
-from yadtq.errors import ConfigError, StoreUnavailable, TaskCancelled, TaskFailed, TaskNotFound
+from yadtq.errors import (
+    ConfigError,
+    ResultUnreadable,
+    StoreUnavailable,
+    TaskCancelled,
+    TaskFailed,
+    TaskNotFound,
+)
 from yadtq.handle import TaskHandle
 from yadtq.options import CallOptions
 from yadtq.options import checked as checked_options
@@ -208,7 +215,7 @@ class Client:
         return TaskHandle(task_id, self, task.decode_result if isinstance(task, Task) else decode)
 
     async def status(self, task: TaskHandle[Any] | str) -> TaskStatus:
-        """Raises `TaskNotFound`, `StoreUnavailable`."""
+        """Raises `TaskNotFound`, `ResultUnreadable`, `StoreUnavailable`."""
         task_id = task if isinstance(task, str) else task.id
         self._check_open()
         await self._registrar.flush()
@@ -218,6 +225,8 @@ class Client:
             raise StoreUnavailable(f"Redis: {error}") from None
         if snapshot is None:
             raise TaskNotFound(task_id)
+        if snapshot.status is None:
+            raise ResultUnreadable(task_id, snapshot.problem)
         return snapshot.status
 
     async def result(self, task: TaskHandle[R] | str, timeout: float | None = None) -> R | Any:

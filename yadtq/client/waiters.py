@@ -2,29 +2,33 @@
 
 A waiter registers and reads in one script, so nothing falls between; a small result comes with the push. Pub/sub may
 lose a message, so every gap and, slowly, every few seconds, all waiters are looked at again.
+Nobody waits for ever for what is not there: a task that stays unknown is given up with a typed error (doubts.py).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
 import anyio
 
-from yadtq.errors import ConfigError, ResultLost, StoreUnavailable
+from yadtq.client.doubts import Doubts
+from yadtq.errors import ConfigError, ResultLost, ResultUnreadable, StoreUnavailable
 from yadtq.runtime.microbatch import MicroBatch
 from yadtq.runtime.service import Service, start_services
+from yadtq.store.tasks.verbs import Snapshot, Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from anyio.abc import TaskStatus as Started
 
     from yadtq.errors import YadtqError
     from yadtq.outside import Outside
     from yadtq.settings import Settings
-    from yadtq.store.tasks.verbs import Snapshot
+    from yadtq.store.tasks.verbs import Found
     from yadtq.store.verbs import News
 
 __all__ = ["Waiters"]
@@ -32,6 +36,7 @@ __all__ = ["Waiters"]
 log = logging.getLogger("yadtq.store")
 
 _RECHECK_S = 4.0
+_LEAST_WAIT_S = 0.2
 _BATCH = 500
 _CLOSED = "the client was closed: ask for results inside `async with app.client() as client`"
 
@@ -48,16 +53,12 @@ class Waiters(Service):
         self._channel = f"{self._chance.getrandbits(72):018x}"
         self._waiting: dict[str, asyncio.Future[Snapshot]] = {}
         self._users: dict[str, int] = {}
+        #: Tasks that nobody here waits for any more, and that Redis still has our channel for.
+        self._left: set[str] = set()
         self._registrations = MicroBatch(self._register, limit=_BATCH, at_once=2, timeout_s=settings.redis_timeout_s)
         self._recheck_now = asyncio.Event()
         self._stopped = False
-        self._incarnation: str | None = None
-        self._has_lost = False
-        #: Since when Redis has known nothing of a task, by its own answers.
-        self._unknown_since: dict[str, float] = {}
-        # After a total loss workers write anew what they hold within two heartbeats, and what they claim next as soon
-        # as leases and sessions allow. What is still unknown then had ended before the loss.
-        self._lost_after_s = settings.lease_s + settings.session_timeout_s + 2 * settings.heartbeat_s
+        self._doubts = Doubts(outside.clock, settings)
         self._subscription = self._store.hear_ends(self._channel, self._hear, self._recheck_now.set)
 
     def __len__(self) -> int:
@@ -72,26 +73,37 @@ class Waiters(Service):
 
     def fail(self, error: YadtqError) -> None:
         """All who wait now get `error`."""
-        for future in self._waiting.values():
-            if not future.done():
-                future.set_exception(error)
-                future.exception()
+        for task_id in self._waiting:
+            self._fail(task_id, error)
 
     async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
         async with anyio.create_task_group() as group:
             await start_services(group, [self._subscription], lambda: self._stopped)
+            # Known from the start: a loss between this and the first wait must not go unnoticed.
+            await self._look_for_loss()
             task_status.started()
+            next_all = 0.0
             while not self._stopped:
-                with anyio.move_on_after(_RECHECK_S * self._chance.uniform(0.75, 1.25)):
-                    await self._recheck_now.wait()
-                self._recheck_now.clear()
-                await self._recheck()
+                now = self._clock.monotonic()
+                if self._recheck_now.is_set() or now >= next_all:
+                    self._recheck_now.clear()
+                    next_all = now + _RECHECK_S * self._chance.uniform(0.75, 1.25)
+                    await self._recheck()
+                else:
+                    await self._recheck(self._doubts.overdue())
+                await self._wait_until(min(next_all, self._doubts.next_due() or next_all))
+
+    async def _wait_until(self, due: float) -> None:
+        # At least a moment: while Redis is away what is due stays so.
+        with anyio.move_on_after(max(_LEAST_WAIT_S, due - self._clock.monotonic())):
+            await self._recheck_now.wait()
 
     async def final(self, task_id: str) -> Snapshot:
         """The final state of a task. Waits as long as it takes; to be used under a deadline.
 
-        Raises `ResultLost` if Redis lost its data meanwhile and nobody runs the task again, `ConfigError` if the
-        client is closed.
+        Raises `TaskNotFound` if Redis knows nothing of it for longer than its registration can take, `ResultLost` if
+        Redis has lost data and nobody runs the task again, `ResultUnreadable` if what Redis holds of it is damaged,
+        `ConfigError` if the client is closed.
         """
         if self._stopped:
             raise ConfigError(_CLOSED)
@@ -100,29 +112,35 @@ class Waiters(Service):
             future = self._waiting[task_id] = asyncio.get_running_loop().create_future()
         self._users[task_id] = self._users.get(task_id, 0) + 1
         try:
-            try:
-                snapshot = await self._registrations.run(task_id)
-                if snapshot is not None and snapshot.status.final:
-                    return snapshot
-            except (StoreUnavailable, TimeoutError) as error:
-                # The re-check registers it as soon as Redis answers again; the caller's deadline bounds the wait.
-                log.warning("waiting for task %s though Redis is away: %s", task_id, error)
+            # Redis is away, or there are more waiters than it serves in time: the next re-check registers this one, and
+            # the caller's deadline bounds the wait.
+            with contextlib.suppress(StoreUnavailable, TimeoutError):
+                self._judge(task_id, await self._registrations.run(task_id))
             # Shielded: another waiter for the same task may live longer than this one.
             snapshot = await asyncio.shield(future)
         finally:
             self._users[task_id] -= 1
             if not self._users[task_id]:
-                self._unknown_since.pop(task_id, None)
-                del self._users[task_id]
-                self._waiting.pop(task_id).cancel()
+                self._forget(task_id)
         if snapshot.payload.startswith(b"@"):
             whole = (await self._store.tasks.fetch_large([task_id], [snapshot]))[0]
+            if isinstance(whole, Unreadable):
+                raise ResultUnreadable(task_id, whole.problem)
             if whole is None:
                 raise ResultLost(task_id)
             return whole
         return snapshot
 
-    async def _register(self, task_ids: Sequence[str]) -> list[Snapshot | None]:
+    def _forget(self, task_id: str) -> None:
+        """Nobody here waits for it any more."""
+        self._doubts.clear(task_id)
+        del self._users[task_id]
+        future = self._waiting.pop(task_id)
+        if not future.done():
+            future.cancel()
+            self._left.add(task_id)
+
+    async def _register(self, task_ids: Sequence[str]) -> list[Found]:
         return await self._store.tasks.wait(self._channel, task_ids)
 
     def _hear(self, news: Sequence[News]) -> None:
@@ -134,36 +152,51 @@ class Waiters(Service):
         if future is not None and not future.done():
             future.set_result(snapshot)
 
-    async def _recheck(self) -> None:
-        """Look at everything once; also the only reader of Redis's incarnation on the client side."""
-        task_ids = [task_id for task_id, future in self._waiting.items() if not future.done()]
-        if not task_ids:
-            return
+    def _fail(self, task_id: str, error: YadtqError) -> None:
+        future = self._waiting.get(task_id)
+        if future is not None and not future.done():
+            future.set_exception(error)
+            future.exception()
+
+    def _judge(self, task_id: str, found: Found) -> None:
+        """What Redis says of a task, to those who wait for it."""
+        if isinstance(found, Snapshot):
+            if found.status.final:
+                self._resolve(task_id, found)
+            else:
+                self._doubts.clear(task_id)
+        elif task_id in self._waiting and (error := self._doubts.doubt(task_id, found)) is not None:
+            self._fail(task_id, error)
+
+    async def _recheck(self, task_ids: Iterable[str] | None = None) -> None:
+        """Look at these or all, and at the data set, and take our channel off what nobody waits for any more."""
+        if task_ids is None:
+            task_ids = self._waiting
+        wanted = [task_id for task_id in task_ids if task_id in self._waiting and not self._waiting[task_id].done()]
+        if (wanted or self._left) and await self._look_for_loss():
+            try:
+                await self._look_at(wanted)
+                await self._unwait()
+            except StoreUnavailable as error:
+                log.debug("waiters can't be looked at: %s", error)  # the store says it
+
+    async def _look_at(self, task_ids: list[str]) -> None:
+        for at in range(0, len(task_ids), _BATCH):
+            part = task_ids[at : at + _BATCH]
+            for task_id, found in zip(part, await self._register(part), strict=True):
+                self._judge(task_id, found)
+
+    async def _unwait(self) -> None:
+        while self._left and not self._stopped:
+            # One that is waited for again meanwhile may be taken off, too: then its next re-check hears of the end.
+            part = [self._left.pop() for _ in range(min(_BATCH, len(self._left)))]
+            await self._store.tasks.unwait(self._channel, [task_id for task_id in part if task_id not in self._waiting])
+
+    async def _look_for_loss(self) -> bool:
+        """Whether Redis answers."""
         try:
-            self._notice_loss(await self._store.incarnation())
-            for at in range(0, len(task_ids), _BATCH):
-                part = task_ids[at : at + _BATCH]
-                for task_id, snapshot in zip(part, await self._register(part), strict=True):
-                    if snapshot is not None and snapshot.status.final:
-                        self._resolve(task_id, snapshot)
-                    elif snapshot is None:
-                        self._give_up_lost(task_id)
-                    else:
-                        self._unknown_since.pop(task_id, None)
+            self._doubts.notice(await self._store.incarnation())
         except StoreUnavailable as error:
-            log.warning("waiters can't be looked at: %s", error)
-
-    def _notice_loss(self, incarnation: str) -> None:
-        if self._incarnation not in (None, incarnation):
-            log.error("Redis has lost its data (incarnation %s is now %s)", self._incarnation, incarnation)
-            self._has_lost = True
-        self._incarnation = incarnation
-
-    def _give_up_lost(self, task_id: str) -> None:
-        """Not by the age of the loss: a task submitted long after it, in another outage, is unknown for a while, too."""
-        now = self._clock.monotonic()
-        if self._has_lost and now - self._unknown_since.setdefault(task_id, now) > self._lost_after_s:
-            future = self._waiting.get(task_id)
-            if future is not None and not future.done():
-                future.set_exception(ResultLost(task_id))
-                future.exception()
+            log.debug("the data set can't be looked at: %s", error)
+            return False
+        return True

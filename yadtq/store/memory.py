@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 
 from yadtq.runtime.service import Service
 from yadtq.settings import Settings
-from yadtq.store.deaths.memory import MemoryDeaths
+from yadtq.store.deaths.memory import CONTROL, MemoryDeaths
 from yadtq.store.memory_server import MemoryServer
-from yadtq.store.tasks.memory import MemoryTasks
+from yadtq.store.tasks.memory import ENDS, MemoryTasks
 
 if TYPE_CHECKING:
     import random
@@ -22,9 +22,14 @@ if TYPE_CHECKING:
     from yadtq.runtime.clock import Clock
     from yadtq.store.verbs import News
 
-__all__ = ["MemoryStore"]
+__all__ = ["MemoryStore", "Saved"]
 
-M = TypeVar("M")
+
+class Saved(NamedTuple):
+    """A data set as it was at one moment. To be given back to `MemoryStore.restore`, and not looked into."""
+
+    tasks: Any
+    deaths: Any
 
 
 class MemoryStore:
@@ -50,7 +55,20 @@ class MemoryStore:
         """Lose all data, as a server without persistence does in a restart. Subscriptions stay."""
         self.tasks.clear()
         self.deaths.clear()
-        self._incarnation = ""
+        self._incarnation = self.server.mark = ""
+
+    def snapshot(self) -> Saved:
+        """The data set as it is now."""
+        return Saved(self.tasks.save(), self.deaths.save())
+
+    def restore(self, saved: Saved) -> None:
+        """Go back in time, as a server does that comes back from a snapshot. Subscriptions stay.
+
+        Everyone who asks for the incarnation learns of it. (Redis finds it out when somebody asks who has seen more.)
+        """
+        self.tasks.load(saved.tasks)
+        self.deaths.load(saved.deaths)
+        self._incarnation = self.server.mark = self._name()
 
     async def start(self) -> None:
         await self.server.reach()
@@ -60,25 +78,29 @@ class MemoryStore:
 
     async def incarnation(self) -> str:
         await self.server.reach()
-        self._incarnation = self._incarnation or f"{self._chance.getrandbits(64):016x}"
+        self._incarnation = self._incarnation or self._name()
         return self._incarnation
 
+    def _name(self) -> str:
+        return f"{round(self.server.clock.time() * 1000)}-{self._chance.getrandbits(64):016x}"
+
     def hear_control(self, on_message: Callable[[bytes], None], on_gap: Callable[[], None]) -> Service:
-        return _Listening(self.server.control, on_message, on_gap)
+        return _Listening(self.server, CONTROL, on_message, on_gap)
 
     def hear_ends(self, channel: str, on_news: Callable[[Sequence[News]], None], on_gap: Callable[[], None]) -> Service:
-        return _Listening(self.server.ends.setdefault(channel, []), on_news, on_gap)
+        return _Listening(self.server, ENDS + channel, on_news, on_gap)
 
 
-class _Listening(Service, Generic[M]):
-    """Messages come in the listener's own loop, in a step of their own, as from a connection."""
+class _Listening(Service):
+    """Messages and gaps come in the listener's own loop, in a step of their own, as from a connection."""
 
     name = "subscription"
 
     def __init__(
-        self, listeners: list[Callable[[M], None]], hear: Callable[[M], None], on_gap: Callable[[], None]
+        self, server: MemoryServer, channel: str, hear: Callable[[Any], None], on_gap: Callable[[], None]
     ) -> None:
-        self._listeners = listeners
+        self._server = server
+        self._channel = channel
         self._hear = hear
         self._on_gap = on_gap
         self._stopped = asyncio.Event()
@@ -89,13 +111,23 @@ class _Listening(Service, Generic[M]):
     async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
         loop = asyncio.get_running_loop()
 
-        def tell(message: M) -> None:
-            loop.call_soon_threadsafe(self._hear, message)
+        def post(message: Any) -> None:
+            loop.call_soon_threadsafe(self._deliver, message)
 
-        self._listeners.append(tell)
+        def post_gap() -> None:
+            loop.call_soon_threadsafe(self._on_gap)
+
+        listeners = self._server.channels.setdefault(self._channel, [])
+        listeners.append(post)
+        self._server.on_cut.append(post_gap)
         try:
             self._on_gap()
             task_status.started()
             await self._stopped.wait()
         finally:
-            self._listeners.remove(tell)
+            listeners.remove(post)
+            self._server.on_cut.remove(post_gap)
+
+    def _deliver(self, message: Any) -> None:
+        if not self._stopped.is_set():
+            self._hear(message)

@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from yadtq.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from yadtq.runtime.clock import Clock
-    from yadtq.store.verbs import News
 
 __all__ = ["MemoryServer"]
 
 
 class MemoryServer:
-    """What the families share: whether the server answers, its clock, and who listens. down: True: it doesn't answer."""
+    """down: True: it doesn't answer. mark: of the data set, if it went back in time."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.down = False
-        self.control: list[Callable[[bytes], None]] = []
-        self.ends: dict[str, list[Callable[[Sequence[News]], None]]] = {}
+        self.mark = ""
+        #: By channel, what to call with each message. On the publisher's stack: it must not do more than post it.
+        self.channels: dict[str, list[Callable[[Any], None]]] = {}
+        #: What to call when all subscriptions lose their connections.
+        self.on_cut: list[Callable[[], None]] = []
 
     async def reach(self) -> None:
         """A round trip: others run in between, as with a real server. Raises `StoreUnavailable`."""
@@ -31,10 +33,12 @@ class MemoryServer:
         if self.down:
             raise StoreUnavailable("the memory store is switched off (down = True)")
 
-    def tell_control(self, message: bytes) -> None:
-        for tell in list(self.control):
-            tell(message)
+    def cut(self) -> None:
+        """Every subscription loses its connection and makes another."""
+        for tell in list(self.on_cut):
+            tell()
 
-    def tell_ends(self, channel: str, news: Sequence[News]) -> None:
-        for tell in list(self.ends.get(channel, ())):
-            tell(news)
+    def publish(self, channel: str, message: object) -> None:
+        """To each listener of `channel`: bytes, or what its family makes of them."""
+        for tell in list(self.channels.get(channel, ())):
+            tell(message)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ResponseError
-
+from yadtq.runtime.clock import SystemClock
+from yadtq.store.answers import Misread
+from yadtq.store.connecting import connect
 from yadtq.store.deaths.redis import RedisDeaths
 from yadtq.store.keys import Keys
-from yadtq.store.scripts import Scripts, connect, within
+from yadtq.store.link import Link
+from yadtq.store.probe import probe
+from yadtq.store.scripts import Script, Scripts
 from yadtq.store.subscription import Subscription
 from yadtq.store.tasks.redis import RedisTasks, parse_news
 
@@ -19,59 +21,66 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
+    from yadtq.runtime.clock import Clock
     from yadtq.settings import Settings
     from yadtq.store.verbs import News
 
 __all__ = ["RedisStore"]
 
-log = logging.getLogger("yadtq.store")
+_INCARNATION = Script("incarnation")
 
 
 class RedisStore:
     """One a process; safe for concurrent calls."""
 
-    def __init__(self, settings: Settings, app: str, chance: random.Random, *, redis: Redis | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        app: str,
+        chance: random.Random,
+        *,
+        redis: Redis | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """redis: a client of one's own. clock: of what is told of outages."""
         self.keys = Keys(app)
         self.redis = redis if redis is not None else connect(settings)
+        self._app = app
         self._settings = settings
         self._chance = chance
-        self._scripts = Scripts(self.redis, settings.redis_timeout_s)
-        self.tasks = RedisTasks(self.redis, self._scripts, self.keys, settings)
+        self._link = Link(self.redis, settings.redis_timeout_s, clock or SystemClock())
+        self._scripts = Scripts(self._link)
+        self.tasks = RedisTasks(self._link, self._scripts, self.keys, settings)
         self.deaths = RedisDeaths(self._scripts, self.keys)
+        #: Name and count of the data set, the highest that was seen.
+        self._seen = ("", 0)
 
     async def start(self) -> None:
-        """Reach the server; warn of a configuration that would lose state. Raises `StoreUnavailable`."""
-        await within(self._settings.connect_timeout_s, self.redis.ping(), "a ping")
-        try:
-            answer = await within(self._settings.redis_timeout_s, self.redis.config_get("maxmemory*"), "CONFIG GET")
-        except ResponseError:  # hosted servers forbid CONFIG: nothing can be said then
-            return
-        if answer.get("maxmemory", "0") != "0" and answer.get("maxmemory-policy") != "noeviction":
-            log.warning(
-                "Redis may evict task state (maxmemory-policy is %s): set it to noeviction", answer["maxmemory-policy"]
-            )
+        await probe(self._link, self.keys, self._app, self._settings.connect_timeout_s)
 
     async def aclose(self) -> None:
-        await self._scripts.aclose()
-        await self.redis.aclose()
+        await self._link.aclose()
 
     async def incarnation(self) -> str:
-        mine = f"{self._chance.getrandbits(64):016x}"
-        key = self.keys.incarnation
-        seconds = self._settings.redis_timeout_s
-        before = await within(seconds, self.redis.set(key, mine, nx=True, get=True), "its incarnation")
-        return cast("bytes", before).decode() if before else mine
+        name, count = self._seen
+        args = [f"{self._chance.getrandbits(64):016x}", name, count]
+        name, count = await self._scripts.call(_INCARNATION, [self.keys.incarnation], args, _name_and_count)
+        # Answers of two calls may come in either order.
+        self._seen = (name, max(count, self._seen[1]) if name == self._seen[0] else count)
+        return name
 
     def hear_control(self, on_message: Callable[[bytes], None], on_gap: Callable[[], None]) -> Subscription:
-        return Subscription(self.redis, self.keys.control, on_message, on_gap, self._settings.redis_timeout_s)
+        return Subscription(self._link, self.keys.control, on_message, on_gap)
 
     def hear_ends(
         self, channel: str, on_news: Callable[[Sequence[News]], None], on_gap: Callable[[], None]
     ) -> Subscription:
         return Subscription(
-            self.redis,
-            self.keys.waiter + channel,
-            lambda message: on_news(parse_news(message)),
-            on_gap,
-            self._settings.redis_timeout_s,
+            self._link, self.keys.waiter + channel, lambda message: on_news(parse_news(message)), on_gap
         )
+
+
+def _name_and_count(answer: Any) -> tuple[str, int]:
+    if type(answer) is list and len(answer) == 2 and type(answer[0]) is bytes and type(answer[1]) is int:
+        return answer[0].decode(errors="replace"), answer[1]
+    raise Misread("expected the name and count of the data set")

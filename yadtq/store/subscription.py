@@ -2,7 +2,7 @@
 
 Redis's pub/sub is at most once, a reconnect is silent, and a frozen server is never noticed (redis/redis-py#2417). So
 every (re)subscription is reported as a gap, after which the owner looks at the truth once; and we ping ourselves: no
-answer within the deadline, and the connection is made anew.
+answer within the deadline, and the connection is made again.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from redis.exceptions import RedisError
 
 from yadtq.runtime.service import Service
+from yadtq.shown import shown, shown_value
+from yadtq.store.answers import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from anyio.abc import TaskStatus
-    from redis.asyncio import Redis
     from redis.asyncio.client import PubSub
+
+    from yadtq.store.link import Link
 
 __all__ = ["Subscription"]
 
@@ -29,6 +31,7 @@ log = logging.getLogger("yadtq.store")
 
 _PING_EVERY_S = 5.0
 _RETRY_S = 0.5
+_CLOSE_S = 1.0
 
 
 class Subscription(Service):
@@ -40,18 +43,12 @@ class Subscription(Service):
     name = "subscription"
 
     def __init__(
-        self,
-        redis: Redis,
-        channel: str,
-        on_message: Callable[[bytes], None],
-        on_gap: Callable[[], None],
-        timeout_s: float,
+        self, link: Link, channel: str, on_message: Callable[[bytes], None], on_gap: Callable[[], None]
     ) -> None:
-        self._redis = redis
+        self._link = link
         self._channel = channel
         self._on_message = on_message
         self._on_gap = on_gap
-        self._timeout_s = timeout_s
         self._stopped = asyncio.Event()
 
     def stop(self) -> None:
@@ -73,38 +70,53 @@ class Subscription(Service):
             group.cancel_scope.cancel()
 
     async def _keep_listening(self, ready: Callable[[], None]) -> None:
+        what = f"listening on {self._channel}"
         while not self._stopped.is_set():
-            pubsub = self._redis.pubsub()
+            pubsub = self._link.redis.pubsub()
             try:
-                async with asyncio.timeout(self._timeout_s):
+                async with asyncio.timeout(self._link.timeout_s):
                     await pubsub.subscribe(self._channel)
                 await self._listen(pubsub, ready)
-            except (RedisError, OSError, TimeoutError) as error:
-                log.warning("listening on %s: %s; trying again", self._channel, str(error) or type(error).__name__)
+            except Exception as error:  # whatever bytes come in, a client library may raise anything for them
+                self._link.outages.failed(unavailable(error, what, self._link.timeout_s))
             finally:
-                with anyio.CancelScope(shield=True), anyio.move_on_after(1):
-                    try:
-                        await pubsub.aclose()  # type: ignore[no-untyped-call]
-                    except (RedisError, OSError) as error:
-                        log.debug("closing a broken subscription: %s", error)
+                await self._close(pubsub)
             ready()  # Redis may be away at the start: the owner must not wait for it
             await anyio.sleep(_RETRY_S)
 
     async def _listen(self, pubsub: PubSub, ready: Callable[[], None]) -> None:
+        """Returns when the connection may be to a server that is not in charge any more."""
+        generation = self._link.generation
         pinged = False
-        while True:
+        while generation == self._link.generation:
             # A silent interval is answered with a ping, and a second one in a row ends the connection.
             message: dict[str, Any] | None = await pubsub.get_message(timeout=_PING_EVERY_S)
             if message is None:
                 if pinged:
-                    raise TimeoutError(f"no answer to a ping within {_PING_EVERY_S:g} s")
-                async with asyncio.timeout(self._timeout_s):
+                    raise TimeoutError
+                async with asyncio.timeout(self._link.timeout_s):
                     await pubsub.ping()
                 pinged = True
                 continue
             pinged = False
             if message["type"] == "message":
-                self._on_message(message["data"])
+                self._tell(message["data"])
             elif message["type"] == "subscribe":
+                self._link.answered()
                 self._on_gap()
                 ready()
+
+    def _tell(self, message: object) -> None:
+        """What can't be understood is passed over: anybody may publish, and a message is a hint."""
+        try:
+            if type(message) is bytes:
+                self._on_message(message)
+        except Exception:  # a defect of ours must not cut the owner off from all other messages
+            log.exception("a message on %s was not understood: %s", self._channel, shown_value(message, 200))
+
+    async def _close(self, pubsub: PubSub) -> None:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(_CLOSE_S):
+            try:
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
+            except Exception as error:  # of a connection that is broken anyway
+                log.debug("closing a broken subscription: %s", shown(error))

@@ -30,13 +30,20 @@ class Store(Protocol):
     def deaths(self) -> Deaths: ...
 
     async def start(self) -> None:
-        """Reach the server. Raises `StoreUnavailable` after `connect_timeout_s`."""
+        """Reach the server and try what will be needed. Learns nothing of the data.
+
+        Raises `StoreUnavailable` after `connect_timeout_s`, and `StoreRefused` for what waiting does not cure.
+        """
         ...
 
     async def aclose(self) -> None: ...
 
     async def incarnation(self) -> str:
-        """A name of Redis's data set: another one means that everything in it was lost. Raises `StoreUnavailable`."""
+        """A name of Redis's data set. Another one than before means that data were lost: all of them, or the latest.
+
+        The latter if Redis went back in time (a snapshot, a replica that lagged). It is found out by who has asked
+        before, so long-lived processes ask every few seconds. Raises `StoreUnavailable`.
+        """
         ...
 
     def hear_control(self, on_message: Callable[[bytes], None], on_gap: Callable[[], None]) -> Service:

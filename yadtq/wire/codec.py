@@ -48,11 +48,11 @@ def refuse_unreadable(json: bytes) -> None:
         decode(json)
 
 
-def compress(data: bytes, threshold: int) -> bytes:
-    """`data`, deflated and marked if it is over `threshold` bytes and that makes it smaller."""
+def compress(data: bytes, threshold: int, level: int = 1) -> bytes:
+    """`data`, deflated and marked if it is over `threshold` bytes and that makes it smaller. level: zlib's, 1 to 9."""
     if len(data) <= threshold:
         return data
-    packed = _ZLIB_MARK + zlib.compress(data, 1)
+    packed = _ZLIB_MARK + zlib.compress(data, level)
     return packed if len(packed) < len(data) else data
 
 

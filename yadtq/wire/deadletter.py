@@ -13,6 +13,7 @@ class DeadReason(StrEnum):
     UNDECODABLE = "undecodable"  # it is no task
     UNKNOWN_TASK = "unknown-task"  # no worker knew the task's name in time
     CRASHED = "crashed"  # it has ended too many workers
+    CORRUPT_STATE = "corrupt-state"  # what Redis held of it can't be read, so nobody knows whether it has ended
 
     @property
     def error(self) -> str:
@@ -24,6 +25,7 @@ _ERRORS = {
     DeadReason.UNDECODABLE: "Undecodable",
     DeadReason.UNKNOWN_TASK: "UnknownTask",
     DeadReason.CRASHED: "WorkerCrashed",
+    DeadReason.CORRUPT_STATE: "CorruptState",
 }
 
 DEAD_LETTER_HEADERS = (

@@ -57,6 +57,8 @@ class Heartbeat(BaseModel):
     seq: _Count
     at: _Seconds
     queues: tuple[_Name, ...] = ()
+    #: Name of the data set in Redis that it uses; two workers of an app that differ are on two Redis.
+    store: _Name = ""
     concurrency: _Count = 0
     loop_lag_s: _Seconds = 0.0
     rss_bytes: _Count = 0

@@ -4,9 +4,13 @@
 -- returns nothing
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local all = redis.call('HGETALL', KEYS[1])
+local all = redis.pcall('HGETALL', KEYS[1])
+if all.err then
+  if not string.find(all.err, 'WRONGTYPE', 1, true) then return all end
+  redis.call('DEL', KEYS[1]) -- what lies there certifies nobody
+end
 for i = 1, #all, 2 do
-  if now - tonumber(all[i + 1]) > 3600000 then redis.call('HDEL', KEYS[1], all[i]) end
+  if now - (tonumber(all[i + 1]) or 0) > 3600000 then redis.call('HDEL', KEYS[1], all[i]) end
 end
 redis.call('HSET', KEYS[1], ARGV[1], string.format('%d', now))
-redis.call('PUBLISH', ARGV[2], 'dead ' .. ARGV[1])
+redis.pcall('PUBLISH', ARGV[2], 'dead ' .. ARGV[1])

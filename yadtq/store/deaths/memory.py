@@ -9,7 +9,9 @@ from yadtq.runtime.signals import DEAD
 if TYPE_CHECKING:
     from yadtq.store.memory_server import MemoryServer
 
-__all__ = ["MemoryDeaths"]
+__all__ = ["CONTROL", "MemoryDeaths"]
+
+CONTROL = "ctl"
 
 _CERTIFICATE_TTL_MS = 3_600_000
 
@@ -23,11 +25,17 @@ class MemoryDeaths:
         self.certified: dict[str, int] = {}
 
     def clear(self) -> None:
-        self.certified.clear()
+        self.certified = {}
+
+    def save(self) -> dict[str, int]:
+        return dict(self.certified)
+
+    def load(self, saved: dict[str, int]) -> None:
+        self.certified = dict(saved)
 
     async def bury(self, worker: str) -> None:
         await self._server.reach()
         now = round(self._server.clock.time() * 1000)
         self.certified = {name: at for name, at in self.certified.items() if now - at <= _CERTIFICATE_TTL_MS}
         self.certified[worker] = now
-        self._server.tell_control(f"{DEAD} {worker}".encode())
+        self._server.publish(CONTROL, f"{DEAD} {worker}".encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from yadtq.store.answers import nothing
 from yadtq.store.scripts import Script
 
 if TYPE_CHECKING:
@@ -23,4 +24,4 @@ class RedisDeaths:
         self._keys = keys
 
     async def bury(self, worker: str) -> None:
-        await self._scripts.call(_BURY, [self._keys.dead], [worker, self._keys.control])
+        await self._scripts.call(_BURY, [self._keys.dead], [worker, self._keys.control], nothing)

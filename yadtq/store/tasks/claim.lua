@@ -2,17 +2,21 @@
 -- KEYS    1 death certificates, 2.. task hashes
 -- ARGV    1 lease in ms, 2 ttl of an unfinished task in seconds, 3 worker, 4 suspects that may be granted,
 --         5 crashes from which a task is a suspect, 6.. one nonce for each task
--- returns four integers for each task: verdict (attempt, or 0 final, -1 wait, -2 suspect), crashes, failures, wait in ms
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+-- returns four integers for each task: verdict (attempt, or 0 final, -1 wait, -2 suspect, -3 damaged), crashes, failures,
+--         wait in ms. Damaged: what was stored of the task can't be read. The task is held, as attempt 0, to be ended FAILED.
 local lease_end = string.format('%d', now + ARGV[1])
 local ttl, worker = ARGV[2], ARGV[3]
 local suspects, suspect_from = tonumber(ARGV[4]), tonumber(ARGV[5])
 local out, held_back = {}, {}
 
+-- By pcall: a damaged key certifies nobody.
+local function is_dead(name)
+  return redis.pcall('HEXISTS', KEYS[1], name) == 1
+end
+
 -- The last words of a process that has been killed may arrive after its certificate. A lease that nobody uses would be
 -- charged to the task as a crash.
-if redis.call('HEXISTS', KEYS[1], worker) == 1 then
+if is_dead(worker) then
   for at = 0, (#KEYS - 2) * 4, 4 do
     out[at + 1], out[at + 2], out[at + 3], out[at + 4] = -1, 0, 0, tonumber(ARGV[1])
   end
@@ -24,21 +28,49 @@ local function grant(key, attempt, nonce)
   return attempt
 end
 
+-- A field that is to be a whole number: 0 if it is absent, false if it is anything else.
+local function whole(text)
+  if not text then return 0 end
+  return #text < 16 and string.find(text, '^%d+$') and tonumber(text)
+end
+
+-- Attempt 0 stays until the task is FAILED, whoever dies meanwhile: whether the task had ended already can't be known.
+local function hold_damaged(key, task, nonce)
+  if not task.err and task[2] == '0' then
+    if task[1] == 'I' then
+      if task[3] == nonce then return -3, 0 end
+      local wait = (whole(task[4]) or now) - now
+      if wait > 0 and not is_dead(task[5] or '') then return -1, wait end
+    end
+  else
+    local waiters = not task.err and redis.call('HGET', key, 'c')
+    set_aside(key, ttl)
+    if waiters then redis.call('HSET', key, 'c', waiters) end
+  end
+  grant(key, 0, nonce)
+  redis.call('EXPIRE', key, ttl)
+  return -3, 0
+end
+
 for i = 2, #KEYS do
   local key, nonce, at = KEYS[i], ARGV[i + 4], (i - 2) * 4
-  local task = redis.call('HMGET', key, 's', 'a', 'n', 'l', 'w', 'k', 'f')
-  local state, attempt = task[1], tonumber(task[2] or 0)
-  local crashes, failures = tonumber(task[6] or 0), tonumber(task[7] or 0)
+  local task = redis.pcall('HMGET', key, 's', 'a', 'n', 'l', 'w', 'k', 'f')
+  if task.err and not is_damage(task.err) then return task end
+  local state, attempt, due = task[1], whole(task[2]), whole(task[4])
+  local crashes, failures = whole(task[6]), whole(task[7])
   local verdict, wait = nil, 0
   if state == 'S' or state == 'F' or state == 'C' then
     verdict = 0
+  elseif task.err or task[2] == '0' or not (attempt and due and crashes and failures)
+    or (state and state ~= 'Q' and state ~= 'I' and state ~= 'R' and state ~= 'D') then
+    verdict, wait = hold_damaged(key, task, nonce)
   elseif state == 'I' then
     if task[3] == nonce then
       verdict = attempt
       if crashes >= suspect_from then suspects = suspects - 1 end
     else
-      wait = tonumber(task[4] or 0) - now
-      if wait > 0 and redis.call('HEXISTS', KEYS[1], task[5] or '') == 1 then wait = 0 end
+      wait = due - now
+      if wait > 0 and is_dead(task[5] or '') then wait = 0 end
       if wait <= 0 then
         -- The holder is dead or silent. The crash is charged now, whether or not this claim is granted.
         crashes = crashes + 1
@@ -47,7 +79,7 @@ for i = 2, #KEYS do
       end
     end
   elseif state then
-    wait = tonumber(task[4] or 0) - now
+    wait = due - now
     -- A nonce whose attempt has ended is the echo of a claim that was answered long ago, on a connection that was cut
     -- since. Nobody hears the answer: a lease would lie there unused and be charged as a crash.
     if task[3] == nonce then wait = math.max(wait, tonumber(ARGV[1])) end
@@ -63,7 +95,7 @@ for i = 2, #KEYS do
       if not state then redis.call('EXPIRE', key, ttl) end
     end
   end
-  out[at + 1], out[at + 2], out[at + 3], out[at + 4] = verdict, crashes, failures, wait
+  out[at + 1], out[at + 2], out[at + 3], out[at + 4] = verdict, crashes or 0, failures or 0, wait
 end
 -- Suspects come last: a repeat of this call must count those that it was granted the first time.
 for _, suspect in ipairs(held_back) do

@@ -5,19 +5,16 @@
 -- ARGV    1 result ttl, 2 ttl of an unfinished task (seconds), 3 prefix of the waiters' channels,
 --         then for each task: id, nonce, attempt, state letter, payload, due in ms (for R), restorable (1 or 0)
 -- returns one integer for each task: 1 accepted, 0 fenced
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local out, news = {}, {}
 for i, key in ipairs(KEYS) do
   local at = i * 7 - 3
   local nonce, attempt, state, payload = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-  local task = redis.call('HMGET', key, 's', 'n', 'a', 'c', 'f')
+  local task = redis.pcall('HMGET', key, 's', 'n', 'a', 'c', 'f')
+  if task.err and not is_damage(task.err) then return task end
   local held = task[1] == 'I' and task[2] == nonce and task[3] == attempt
-  -- Redis has lost the lease with all its data, and nobody has claimed the task since: see renew.lua.
-  local lost = not task[1] or (task[1] == 'Q' and not task[3])
-  if held or (lost and ARGV[at + 6] == '1') then
+  if held or (ARGV[at + 6] == '1' and is_lost(key, task, attempt, ARGV[2])) then
     if state == 'R' then
-      redis.call('HSET', key, 's', 'R', 'a', attempt, 'n', nonce, 'r', payload, 'f', (task[5] or 0) + 1,
+      redis.call('HSET', key, 's', 'R', 'a', attempt, 'n', nonce, 'r', payload, 'f', (tonumber(task[5] or 0) or 0) + 1,
         'l', string.format('%d', now + ARGV[at + 5]))
       redis.call('HDEL', key, 'w')
       redis.call('EXPIRE', key, ARGV[2] + math.floor(ARGV[at + 5] / 1000))
@@ -45,5 +42,6 @@ for i, key in ipairs(KEYS) do
     out[i] = 0
   end
 end
-for channel, lines in pairs(news) do redis.call('PUBLISH', ARGV[3] .. channel, lines) end
+-- By pcall: a hint that can't be given must not undo what is stored.
+for channel, lines in pairs(news) do redis.pcall('PUBLISH', ARGV[3] .. channel, lines) end
 return out

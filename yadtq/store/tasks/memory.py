@@ -5,10 +5,12 @@ tests/contract/ drives both, also in lock-step. What is one Lua script there is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from yadtq.store.tasks.verbs import (
+    CHANNELS_MOST,
+    DAMAGED,
     ENDED,
     INLINE_BYTES,
     SUSPECT,
@@ -16,7 +18,9 @@ from yadtq.store.tasks.verbs import (
     WAIT,
     WAIT_TTL_S,
     ClaimReply,
+    Found,
     Snapshot,
+    Unreadable,
 )
 from yadtq.wire.states import TaskStatus
 
@@ -28,14 +32,20 @@ if TYPE_CHECKING:
     from yadtq.store.memory_server import MemoryServer
     from yadtq.store.tasks.verbs import Claim, Finish, Lease
 
-__all__ = ["MemoryTasks"]
+__all__ = ["ENDS", "MemoryTasks"]
+
+#: What the channels of waiters begin with.
+ENDS = "c:"
 
 _QUEUED, _RUNNING, _RETRYING = TaskStatus.QUEUED, TaskStatus.IN_PROGRESS, TaskStatus.RETRYING
 
 
 @dataclass(slots=True)
 class _Task:
-    """Fields of a task's hash (store/keys.py). status None: only waiters are known. due_ms: end of lease or delay."""
+    """Fields of a task's hash (store/keys.py). status None: only waiters are known. due_ms: end of lease or delay.
+
+    damaged: it can't be read. doomed: it could not be read, and is held (attempt 0) until somebody has ended it FAILED.
+    """
 
     expires_ms: int = 0
     status: TaskStatus | None = None
@@ -48,6 +58,9 @@ class _Task:
     payload: bytes = b""
     payload_until_ms: int = 0
     channels: list[str] = field(default_factory=list)
+    mark: str = ""
+    damaged: bool = False
+    doomed: bool = False
 
     @property
     def final(self) -> bool:
@@ -71,7 +84,18 @@ class MemoryTasks:
         self._tasks: dict[str, _Task] = {}
 
     def clear(self) -> None:
-        self._tasks.clear()
+        self._tasks = {}
+
+    def save(self) -> dict[str, _Task]:
+        return {task_id: replace(task, channels=list(task.channels)) for task_id, task in self._tasks.items()}
+
+    def load(self, saved: dict[str, _Task]) -> None:
+        self._tasks = saved
+        self._tasks = self.save()  # it may be loaded again
+
+    def damage(self, task_id: str) -> None:
+        """From now on what is stored of the task can't be read, as a key of another type in Redis."""
+        self._tasks[task_id] = _Task(expires_ms=self._now() + self._settings.queued_ttl_s * 1000, damaged=True)
 
     def dump(self) -> dict[str, dict[str, str]]:
         """All tasks, in the letters of store/keys.py; without lease ends and payloads."""
@@ -81,7 +105,7 @@ class MemoryTasks:
             if task is not None:
                 letters = {
                     "s": task.status.code if task.status else "",
-                    "a": str(task.attempt or ""),
+                    "a": "0" if task.doomed else str(task.attempt or ""),
                     "n": task.nonce,
                     "w": task.worker,
                     "k": str(task.crashes or ""),
@@ -89,15 +113,21 @@ class MemoryTasks:
                     "c": " ".join(task.channels),
                 }
                 found[task_id] = {letter: value for letter, value in letters.items() if value}
+                if task.damaged:
+                    found[task_id] = {"damaged": "yes"}
         return found
 
     async def register(self, task_ids: Sequence[str]) -> None:
         await self._server.reach()
         for task_id in task_ids:
             task = self._find(task_id) or self._create(task_id)
+            if task.damaged:
+                continue
             if task.status is None:
                 task.status = _QUEUED
                 self._expire(task, self._settings.queued_ttl_s)
+            if self._server.mark:
+                task.mark = self._server.mark
 
     async def claim(self, worker: str, claims: Sequence[Claim], suspects: int) -> list[ClaimReply]:
         await self._server.reach()
@@ -121,6 +151,8 @@ class MemoryTasks:
         task = self._find(claim.task_id) or self._create(claim.task_id)
         if task.final:
             return ClaimReply(ENDED, task.crashes, task.failures)
+        if task.damaged or task.doomed:
+            return self._hold_damaged(worker, claim, task)
         if task.held_by(claim.nonce):
             return ClaimReply(task.attempt, task.crashes, task.failures)
         wait_ms = max(0, task.due_ms - now)
@@ -141,6 +173,19 @@ class MemoryTasks:
             self._expire(task, self._settings.queued_ttl_s)
         return self._grant(worker, task, claim.nonce)
 
+    def _hold_damaged(self, worker: str, claim: Claim, task: _Task) -> ClaimReply:
+        if task.damaged:
+            task = self._create(claim.task_id)
+        elif task.status is _RUNNING:
+            if task.nonce == claim.nonce:
+                return ClaimReply(DAMAGED)
+            if (wait_ms := task.due_ms - self._now()) > 0 and task.worker not in self._deaths.certified:
+                return ClaimReply(WAIT, wait_ms=wait_ms)
+        self._grant(worker, task, claim.nonce)
+        task.attempt, task.doomed = 0, True
+        self._expire(task, self._settings.queued_ttl_s)
+        return ClaimReply(DAMAGED)
+
     def _grant(self, worker: str, task: _Task, nonce: str) -> ClaimReply:
         task.status, task.worker, task.nonce = _RUNNING, worker, nonce
         task.attempt += 1
@@ -153,8 +198,8 @@ class MemoryTasks:
 
     def _renew(self, worker: str, lease: Lease) -> bool:
         task = self._find(lease.task_id)
-        if lease.restorable and self._lost(task):
-            task = task or self._create(lease.task_id)
+        if lease.restorable and self._lost(task, lease.attempt):
+            task = self._overwritable(task, lease.task_id, lease.attempt)
             task.status, task.attempt, task.nonce, task.worker = _RUNNING, lease.attempt, lease.nonce, worker
         if task is None or not task.held_by(lease.nonce):
             return False
@@ -162,10 +207,19 @@ class MemoryTasks:
         self._expire(task, self._settings.queued_ttl_s)
         return True
 
-    @staticmethod
-    def _lost(task: _Task | None) -> bool:
-        """Unknown, or registered again and not claimed since: a running attempt may write itself anew."""
-        return task is None or task.status is None or (task.status is _QUEUED and not task.attempt)
+    def _lost(self, task: _Task | None, attempt: int) -> bool:
+        """Whether a running attempt may write itself again: the task is unknown, or only older attempts are known of it."""
+        if task is None or task.damaged or task.status is None:
+            return True
+        if task.final or task.attempt >= attempt:
+            return False
+        return task.status is not _RUNNING or task.due_ms <= self._now()
+
+    def _overwritable(self, task: _Task | None, task_id: str, attempt: int) -> _Task:
+        if task is None or task.damaged:
+            task = self._create(task_id)
+        task.doomed = not attempt
+        return task
 
     async def release(self, leases: Sequence[Lease]) -> list[bool]:
         await self._server.reach()
@@ -183,13 +237,13 @@ class MemoryTasks:
         news: dict[str, list[tuple[str, Snapshot]]] = {}
         accepted = [self._finish(finish, news) for finish in finishes]
         for channel, ended in news.items():
-            self._server.tell_ends(channel, ended)
+            self._server.publish(ENDS + channel, ended)
         return accepted
 
     def _finish(self, finish: Finish, news: dict[str, list[tuple[str, Snapshot]]]) -> bool:
         task = self._find(finish.task_id)
-        if finish.restorable and self._lost(task):
-            task = task or self._create(finish.task_id)
+        if finish.restorable and self._lost(task, finish.attempt):
+            task = self._overwritable(task, finish.task_id, finish.attempt)
         elif task is None or not (task.held_by(finish.nonce) and task.attempt == finish.attempt):
             repeated = task is not None and (task.nonce, task.status) == (finish.nonce, finish.status)
             if repeated and task is not None and min(len(task.payload), len(finish.payload)) > INLINE_BYTES:
@@ -216,29 +270,48 @@ class MemoryTasks:
         task.payload = finish.payload
         task.payload_until_ms = self._now() + (self._settings.result_ttl_s + finish.due_ms // 1000) * 1000
 
-    async def snapshots(self, task_ids: Sequence[str]) -> list[Snapshot | None]:
+    async def snapshots(self, task_ids: Sequence[str]) -> list[Found]:
         await self._server.reach()
         return [self._snapshot(task_id) for task_id in task_ids]
 
-    async def wait(self, channel: str, task_ids: Sequence[str]) -> list[Snapshot | None]:
+    async def wait(self, channel: str, task_ids: Sequence[str]) -> list[Found]:
         await self._server.reach()
         for task_id in task_ids:
             task = self._find(task_id) or self._create(task_id)
+            if task.damaged:
+                continue
             if not task.final and channel not in task.channels:
-                task.channels.append(channel)
+                task.channels = [*task.channels[-(CHANNELS_MOST - 1) :], channel]
             if task.status is None:
                 self._expire(task, WAIT_TTL_S)
         return [self._snapshot(task_id) for task_id in task_ids]
 
-    def _snapshot(self, task_id: str) -> Snapshot | None:
+    async def unwait(self, channel: str, task_ids: Sequence[str]) -> None:
+        await self._server.reach()
+        for task_id in task_ids:
+            task = self._find(task_id)
+            if task is not None:
+                task.channels = [other for other in task.channels if other != channel]
+                if task.status is None and not task.channels and not task.damaged:
+                    del self._tasks[task_id]
+
+    def _snapshot(self, task_id: str) -> Found:
         task = self._find(task_id)
-        if task is None or task.status is None:
+        if task is not None and task.damaged:
+            return Unreadable("its state is none that this version knows")
+        if task is None or task.status is None or self._is_memory(task):
             return None
         kept = len(task.payload) <= INLINE_BYTES or self._now() <= task.payload_until_ms
         shown = task.final or (task.status is _RETRYING and kept)
         return Snapshot(task.status, task.attempt, task.payload if shown else b"")
 
-    async def fetch_large(self, task_ids: Sequence[str], found: Sequence[Snapshot | None]) -> list[Snapshot | None]:
+    def _is_memory(self, task: _Task) -> bool:
+        """From before the server went back in time, and not confirmed since: it may have ended in what was lost."""
+        if not self._server.mark or task.mark == self._server.mark or task.final:
+            return False
+        return task.status is not _RUNNING or task.due_ms <= self._now()
+
+    async def fetch_large(self, task_ids: Sequence[str], found: Sequence[Found]) -> list[Found]:
         return list(found)  # no payload is ever cut here
 
     @property

@@ -5,7 +5,8 @@
 -- returns one integer for each task: 1 given back, 0 it was not held
 local out = {}
 for i, key in ipairs(KEYS) do
-  local task = redis.call('HMGET', key, 's', 'n')
+  local task = redis.pcall('HMGET', key, 's', 'n')
+  if task.err and not is_damage(task.err) then return task end
   if task[1] == 'I' and task[2] == ARGV[i] then
     redis.call('HSET', key, 's', 'Q')
     redis.call('HDEL', key, 'l', 'w')

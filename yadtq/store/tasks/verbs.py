@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from yadtq.wire.states import TaskStatus
 
 __all__ = [
+    "CHANNELS_MOST",
+    "DAMAGED",
     "ENDED",
     "INLINE_BYTES",
     "SUSPECT",
@@ -19,15 +21,20 @@ __all__ = [
     "Claim",
     "ClaimReply",
     "Finish",
+    "Found",
     "Lease",
     "Snapshot",
     "Tasks",
+    "Unreadable",
 ]
 
 # Verdicts of a claim that is not granted; a granted one is the attempt, counted from 1.
 ENDED = 0  # the task is in a final state; the record is done
 WAIT = -1  # leased by another or not due yet; `wait_ms` says when to ask again
 SUSPECT = -2  # it has crashed workers before: claim it again when no other suspect runs here
+DAMAGED = (
+    -3
+)  # its state can't be read, so nobody knows whether it has ended: held as attempt 0, to be dead-lettered, FAILED
 
 #: Results up to this size lie in the task's hash, larger ones under a key of their own.
 INLINE_BYTES = 64
@@ -36,6 +43,9 @@ INLINE_BYTES = 64
 SUSPECT_FROM = 2
 #: A waiter may ask for a task before anyone has registered it (a foreign producer); it asks again long before this.
 WAIT_TTL_S = 120
+#: Clients that may wait for one task and be told by push. One more takes the place of the one that was registered first,
+#: which then hears of the end by its re-check.
+CHANNELS_MOST = 64
 
 
 class Claim(NamedTuple):
@@ -46,7 +56,7 @@ class Claim(NamedTuple):
 
 
 class ClaimReply(NamedTuple):
-    """verdict: the attempt (> 0), or ENDED, WAIT, SUSPECT.
+    """verdict: the attempt (> 0), or ENDED, WAIT, SUSPECT, DAMAGED.
 
     crashes: leases of this task that ended without a finish. failures: attempts that failed. wait_ms: for WAIT.
     """
@@ -86,11 +96,26 @@ class Snapshot(NamedTuple):
     payload: bytes = b""
 
 
+class Unreadable(NamedTuple):
+    """What Redis holds of a task can't be read. problem: why, for people. status: known if only the payload is damaged."""
+
+    problem: str
+    status: TaskStatus | None = None
+
+
+Found: TypeAlias = "Snapshot | Unreadable | None"
+"""None: nothing is known of the task."""
+
+
 class Tasks(Protocol):
-    """All raise `StoreUnavailable` after a deadline; all may be repeated."""
+    """All raise `StoreUnavailable` after a deadline; all may be repeated.
+
+    Damaged data of one task never fails a call: it is the verdict DAMAGED of a claim, `Unreadable` for who reads, and
+    fenced for who renews, releases or finishes. An attempt that is restorable writes over it.
+    """
 
     async def register(self, task_ids: Sequence[str]) -> None:
-        """QUEUED for every id that is not known yet."""
+        """QUEUED for every id that is not known yet. To be called for what Kafka holds, and for nothing else."""
         ...
 
     async def claim(self, worker: str, claims: Sequence[Claim], suspects: int) -> list[ClaimReply]:
@@ -109,14 +134,16 @@ class Tasks(Protocol):
         """Store outcomes; False: fenced, another attempt owns the task. A repeat of an accepted finish is True."""
         ...
 
-    async def snapshots(self, task_ids: Sequence[str]) -> list[Snapshot | None]:
-        """None: nothing is known of the id."""
-        ...
+    async def snapshots(self, task_ids: Sequence[str]) -> list[Found]: ...
 
-    async def wait(self, channel: str, task_ids: Sequence[str]) -> list[Snapshot | None]:
+    async def wait(self, channel: str, task_ids: Sequence[str]) -> list[Found]:
         """`snapshots`, and in the same step registers `channel` as a waiter of those that are not final."""
         ...
 
-    async def fetch_large(self, task_ids: Sequence[str], found: Sequence[Snapshot | None]) -> list[Snapshot | None]:
-        """Snapshots with payloads from keys of their own put in. Where one has expired, a final state is None."""
+    async def unwait(self, channel: str, task_ids: Sequence[str]) -> None:
+        """Nobody of `channel` waits for these any more."""
+        ...
+
+    async def fetch_large(self, task_ids: Sequence[str], found: Sequence[Found]) -> list[Found]:
+        """`found` with payloads from keys of their own put in. Where one has expired, a final state is None."""
         ...

@@ -7,7 +7,6 @@ or the server is away; the listener is told of the gap when it is connected agai
 from __future__ import annotations
 
 import asyncio
-import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +14,9 @@ import anyio
 
 from yadtq.errors import StoreUnavailable
 from yadtq.runtime.service import Service
+from yadtq.store.deaths.memory import CONTROL
 from yadtq.store.memory import MemoryStore
+from yadtq.store.tasks.memory import ENDS
 from yadtq.testing.sim.net import Link, Server
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from yadtq.settings import Settings
     from yadtq.store.deaths.verbs import Deaths
+    from yadtq.store.memory import Saved
     from yadtq.store.tasks.verbs import Tasks
     from yadtq.store.verbs import News
     from yadtq.testing.sim.node import SimClock
@@ -56,16 +58,14 @@ class SimRedis(Server):
         self.data.flush()
         self._lost()
 
-    def snapshot(self) -> Any:
+    def snapshot(self) -> Saved:
         """Of all data, for `restore`."""
-        tasks, deaths = self.data.tasks, self.data.deaths
-        return copy.deepcopy((tasks._tasks, deaths.certified, self.data._incarnation))
+        return self.data.snapshot()
 
-    def restore(self, snapshot: Any) -> None:
+    def restore(self, snapshot: Saved) -> None:
         """Back to an older state, as a failover to a replica that lags."""
         self.world.note("redis", "went back in time")
-        tasks, deaths = self.data.tasks, self.data.deaths
-        tasks._tasks, deaths.certified, self.data._incarnation = snapshot
+        self.data.restore(snapshot)
         self._lost()
 
     def _lost(self) -> None:
@@ -125,12 +125,12 @@ class SimStore:
         return cast("str", await self.ask("incarnation", lambda: step(self._redis.data.incarnation())))
 
     def hear_control(self, on_message: Callable[[bytes], None], on_gap: Callable[[], None]) -> Service:
-        server = self._redis.data.server
-        return _Listening(self._redis, self._link, server.control, on_message, on_gap)
+        channel = self._redis.data.server.channels.setdefault(CONTROL, [])
+        return _Listening(self._redis, self._link, channel, on_message, on_gap)
 
     def hear_ends(self, channel: str, on_news: Callable[[Sequence[News]], None], on_gap: Callable[[], None]) -> Service:
-        server = self._redis.data.server
-        return _Listening(self._redis, self._link, server.ends.setdefault(channel, []), on_news, on_gap)
+        ends = self._redis.data.server.channels.setdefault(ENDS + channel, [])
+        return _Listening(self._redis, self._link, ends, on_news, on_gap)
 
 
 class _Family:
