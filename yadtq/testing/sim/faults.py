@@ -6,6 +6,7 @@ Nothing that happens on Kafka's side excuses one, since a lease lies in Redis.
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from yadtq.testing.sim.adapt import Process
+    from yadtq.testing.sim.process import SimProcess
     from yadtq.testing.sim.scenario import Scenario
 
 __all__ = ["KINDS", "Kind", "draw_kinds"]
@@ -34,9 +35,9 @@ class Kind:
     usual: bool = True
 
 
-def _someone(scenario: Scenario, chance: Random) -> Process | None:
-    alive = scenario.fleet.alive
-    return alive[chance.choice(sorted(alive))] if alive else None
+def _someone(scenario: Scenario, chance: Random) -> SimProcess | None:
+    alive = scenario.fleet.alive()
+    return chance.choice(alive) if alive else None
 
 
 def _touch_if_long(scenario: Scenario, kind: str, seconds: float, *workers: str) -> None:
@@ -46,8 +47,8 @@ def _touch_if_long(scenario: Scenario, kind: str, seconds: float, *workers: str)
 
 def _kill(scenario: Scenario, chance: Random) -> None:
     if process := _someone(scenario, chance):
-        scenario.touch("kill", 0.0, process.node.name)
-        scenario.world.kill(process.node)
+        scenario.touch("kill", 0.0, process.worker)
+        process.kill()
 
 
 def _freeze(scenario: Scenario, chance: Random) -> None:
@@ -57,10 +58,28 @@ def _freeze(scenario: Scenario, chance: Random) -> None:
         process.node.freeze(seconds)
 
 
+def _kill_supervisor(scenario: Scenario, chance: Random) -> None:
+    """Its workers drain: what is not done within their grace is broken off, and runs again."""
+    boss = scenario.fleet.boss
+    if boss is not None and boss.alive:
+        scenario.touch("no supervisor", scenario.options.grace_s + 10.0)
+        scenario.world.kill(boss)
+
+
+def _freeze_supervisor(scenario: Scenario, chance: Random) -> None:
+    if scenario.fleet.boss is not None:
+        scenario.fleet.boss.freeze(chance.uniform(0.5, 20.0))
+
+
 def _drain(scenario: Scenario, chance: Random) -> None:
     if process := _someone(scenario, chance):
-        scenario.touch("drain", scenario.options.grace_s + 10.0, process.node.name)
-        process.drain()
+        scenario.touch("drain", scenario.options.grace_s + 10.0, process.worker)
+        process.signal(signal.SIGTERM)
+
+
+def _restart(scenario: Scenario, chance: Random) -> None:
+    scenario.touch("restart", scenario.plan.workers * (scenario.options.grace_s + 10.0))
+    scenario.fleet.restart()
 
 
 def _slow(scenario: Scenario, chance: Random) -> None:
@@ -75,7 +94,7 @@ def _slow(scenario: Scenario, chance: Random) -> None:
 def _cut(server: str) -> Callable[[Scenario, Random], None]:
     def act(scenario: Scenario, chance: Random) -> None:
         if process := _someone(scenario, chance):
-            link = scenario.links.get(process.node.name, {}).get(server)
+            link = scenario.links.get(process.worker, {}).get(server)
             if link is not None:
                 seconds = chance.choice([1.0, 5.0, 15.0]) * chance.random()
                 if server == "redis":
@@ -187,6 +206,9 @@ KINDS = (
     Kind("kill", _kill, 3.0),
     Kind("freeze", _freeze, 2.0),
     Kind("drain", _drain, 2.0),
+    Kind("restart", _restart, 0.3),
+    Kind("kill-supervisor", _kill_supervisor, 0.5),
+    Kind("freeze-supervisor", _freeze_supervisor),
     Kind("slow", _slow),
     Kind("cut-redis", _cut("redis"), 2.0),
     Kind("cut-kafka", _cut("kafka"), 2.0),

@@ -1,94 +1,111 @@
-"""Workers in slots, and what a supervisor does for them: certificates, successors under the same name."""
+"""The workers of one host under their real supervisor, and what starts that again when it has died."""
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
-from yadtq.errors import StoreUnavailable
-from yadtq.testing.sim.adapt import Process, at_rest
+from yadtq.errors import YadtqError
+from yadtq.settings import SupervisorSettings
+from yadtq.supervisor.assembly import assemble, connected
+from yadtq.supervisor.supervisor import Intent, Supervisor
+from yadtq.testing.memory_slots import MemoryLockFolder, MemorySlots
+from yadtq.testing.sim.process import SimProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from yadtq.testing.sim.adapt import Site
+    from yadtq.supervisor.seams import Beat, Order
     from yadtq.testing.sim.node import Node
+    from yadtq.testing.sim.process import Site
 
 __all__ = ["Fleet"]
 
+_HOST = "h"
+#: What a process start costs: Python's imports.
+_SPAWN_S = 0.3
+
 
 class Fleet:
-    """slot n is filled by workers `w<n>.<serial>`."""
+    """processes: all that live, by worker id. Those of a dead supervisor live on until they have drained."""
 
-    def __init__(self, site: Site, size: int) -> None:
+    def __init__(self, site: Site, size: int, *, grace_s: float) -> None:
         self._site = site
         self._world = site.world
         self.size = size
-        self.alive: dict[int, Process] = {}
-        self.exits: Counter[str] = Counter()
-        self._serial = 0
-        self._slot_of: dict[str, int] = {}
-        self._deaths: asyncio.Queue[str] = asyncio.Queue()
-        self._boss = self._world.node("boss", self._bury_all)
+        self.processes: dict[str, SimProcess] = {}
+        self.exits: Counter[int] = Counter()
+        self.bosses = 0
+        self.supervisor: Supervisor | None = None
+        self._own = SupervisorSettings.load(workers=size, grace_s=grace_s + 5.0, crash_budget=1_000, backoff_cap_s=2.0)
+        self._folder = MemoryLockFolder()
+        self.boss: Node | None = None
         self._world.on_kill.append(self._killed)
 
-    def immortal(self, *names: str) -> None:
-        """Processes that a sweep spares: nobody starts them again."""
-        self._world.spared.update(names)
+    def start(self) -> None:
+        """The supervisor, and it starts the workers."""
+        self.bosses += 1
+        self.boss = self._world.node(f"boss{self.bosses}", self._supervise, on_end=self._boss_ended)
 
-    def start_all(self) -> None:
-        for slot in range(self.size):
-            self.start(slot)
+    async def _supervise(self, node: Node) -> None:
+        outside = self._site.outside(node)
+        slots = MemorySlots(self._site.app.name, _HOST, self._folder)
 
-    def start(self, slot: int) -> None:
-        if slot in self.alive:
-            return
-        self._serial += 1
-        name = f"w{slot}.{self._serial}"
-        self._slot_of[name] = slot
-        self.alive[slot] = Process(self._site, name, f"slot-{slot}", self._ended)
+        async def spawn(order: Order, on_beat: Callable[[Beat], None]) -> SimProcess:
+            process = SimProcess(self._site, node, order, on_beat, self._process_ended)
+            self.processes[process.worker] = process
+            return process
 
-    async def _bury_all(self, node: Node) -> None:
-        """One after the other would let one that can't be written hold up the rest."""
-        store = self._site.outside(node).store
+        made = assemble(self._site.settings, self._own, outside, spawn=spawn, slots=slots)
+        async with connected(outside, made.producer, {"default"}):
+            self.supervisor = made.supervisor
+            await made.supervisor.run()
 
-        async def bury(worker: str) -> None:
-            while True:
-                try:
-                    await store.deaths.bury(worker)
-                    return
-                except StoreUnavailable:
-                    await asyncio.sleep(0.3)
-
-        duties = set()
-        while True:
-            duty = asyncio.get_running_loop().create_task(bury(await self._deaths.get()))
-            duties.add(duty)
-            duty.add_done_callback(duties.discard)
+    def _boss_ended(self, node: Node, error: BaseException | None) -> None:
+        if error is not None and not isinstance(error, YadtqError):
+            self._world.fail(f"{node.name} failed: {type(error).__name__}: {error}")
+        self._boss_gone()
 
     def _killed(self, node: Node) -> None:
-        self._gone(node.name, 0.02 + 0.3 * self._world.rng.random())
+        if (process := self.processes.get(node.name)) is not None:
+            process.killed()
+        elif node is self.boss:
+            self._boss_gone()
 
-    def _ended(self, node: Node, error: BaseException | None) -> None:
-        self.exits[type(error).__name__ if error is not None else "drained"] += 1
-        if error is not None:
-            self._world.note(node.name, "failed", str(error)[:200])
-        self._gone(node.name, 0.1)
+    def _boss_gone(self) -> None:
+        """Its workers notice that their pipe is closed; its slots are free as soon as they have ended."""
+        self.supervisor = None
+        for process in list(self.processes.values()):
+            process.orphan()
+        self._folder.locked.intersection_update({process.slot.number for process in self.processes.values()})
+        self._world.call_later(0.5 + self._world.rng.random(), self.start)
 
-    def _gone(self, name: str, after_s: float) -> None:
-        slot = self._slot_of.get(name)
-        if slot is None:
-            return
-        self.alive.pop(slot, None)
-        self._world.call_later(after_s * 0.5, lambda: self._deaths.put_nowait(name))
-        self._world.call_later(after_s + self._world.rng.random(), lambda: self.start(slot))
+    def _process_ended(self, process: SimProcess) -> None:
+        self.processes.pop(process.worker, None)
+        assert process.code is not None
+        self.exits[process.code] += 1
+        self._world.note(process.worker, "exit", str(process.code))
+        if self.supervisor is None or process.worker not in self.supervisor.workers.values():
+            self._folder.locked.discard(process.slot.number)
 
-    def drain(self, slot: int) -> None:
-        if (process := self.alive.get(slot)) is not None:
-            process.drain()
+    def alive(self) -> list[SimProcess]:
+        """In the order of their starts."""
+        return list(self.processes.values())
+
+    def restart(self) -> None:
+        """A deploy: one worker after another is drained and started again."""
+        if self.supervisor is not None and self.boss is not None:
+            self.boss.inside(partial(self.supervisor.ask, Intent.RESTART))
+
+    def problems(self) -> Iterator[str]:
+        for process in self.alive():
+            for problem in process.problems():
+                yield f"{process.worker}: {problem}"
 
     def problems_at_rest(self) -> Iterator[str]:
-        for process in self.alive.values():
-            for problem in at_rest(process.worker):
-                yield f"{process.node.name} at rest: {problem}"
+        if len(self.processes) != self.size:
+            yield f"{len(self.processes)} workers live, {self.size} are wanted (exits: {dict(self.exits)})"
+        for process in self.alive():
+            for problem in process.problems_at_rest():
+                yield f"{process.worker} at rest: {problem}"

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from yadtq.outside import Outside, Place
 from yadtq.runtime.seams import OutRecord
 from yadtq.settings import WorkerSettings
-from yadtq.testing.sim.adapt import balance
 from yadtq.testing.sim.broker import SimBroker
 from yadtq.testing.sim.fleet import Fleet
 from yadtq.testing.sim.invariants import Judge, Touch
@@ -70,7 +69,7 @@ class Scenario:
         self.jobs: dict[str, Job] = {job.task_id: job for client in plan.clients for _, jobs in client for job in jobs}
         self.notes = Submissions()
         self._nodes: dict[str, Node] = {}
-        self.fleet = Fleet(self, plan.workers)
+        self.fleet = Fleet(self, plan.workers, grace_s=self.options.grace_s)
         self.clients: list[Node] = []
 
     def outside(self, node: Node) -> Outside:
@@ -90,7 +89,7 @@ class Scenario:
         return self.world.rng.uniform(-self.plan.skew_s, self.plan.skew_s) if self.plan.skew_s else 0.0
 
     def start(self) -> None:
-        self.fleet.start_all()
+        self.fleet.start()
         for number, turns in enumerate(self.plan.clients):
             self.clients.append(
                 self.world.node(
@@ -106,17 +105,14 @@ class Scenario:
             self.world.fail(f"{node.name} failed: {type(error).__name__}: {error}")
 
     def _check_balance(self) -> None:
-        for process in self.fleet.alive.values():
-            for problem in balance(process.worker):
-                self.world.fail(f"{process.node.name}: {problem}")
+        for problem in self.fleet.problems():
+            self.world.fail(problem)
         self.world.call_later(_BALANCE_S, self._check_balance)
 
     def _crash(self, worker: str) -> None:
-        for process in self.fleet.alive.values():
-            if process.node.name == worker:
-                self.touch("crash", 0.0, worker)
-                self.world.kill(process.node)
-                return
+        if (process := self.fleet.processes.get(worker)) is not None:
+            self.touch("crash", 0.0, worker)
+            process.kill()
 
     def touch(self, kind: str, seconds: float, *workers: str) -> None:
         """A fault begins that may cause second executions of what these workers run (none named: all)."""
@@ -166,10 +162,11 @@ class Scenario:
         """For a report."""
         state = self.judge._state(task_id)
         held = [
-            f"{process.node.name} holds it"
-            for process in self.fleet.alive.values()
-            if process.worker is not None
-            and any(delivery.envelope.id == task_id for delivery in process.worker.fetcher.in_flight())
+            f"{process.worker} holds it, {delivery.place.value}"
+            for process in self.fleet.alive()
+            if process.real is not None
+            for delivery in process.real.parts.partitions.in_flight()
+            if delivery.envelope.id == task_id
         ]
         where = "; ".join(held) or "nobody holds it"
         return f"{state.status} of attempt {state.attempt} by {state.worker or 'nobody'}; {where}"

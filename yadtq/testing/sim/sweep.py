@@ -5,6 +5,7 @@ So what must hold between any two steps is tried between any two steps, and not 
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,7 +54,12 @@ def _plan(**options: object) -> Callable[[], Plan]:
 
 
 def _drain_at(seconds: float) -> Callable[[Scenario], None]:
-    return lambda scenario: scenario.world.call_later(seconds, lambda: scenario.fleet.drain(0))
+    def drain(scenario: Scenario) -> None:
+        if alive := scenario.fleet.alive():
+            scenario.touch("drain", 20.0, alive[0].worker)
+            alive[0].signal(signal.SIGTERM)
+
+    return lambda scenario: scenario.world.call_later(seconds, lambda: drain(scenario))
 
 
 def _lose_at(seconds: float) -> Callable[[Scenario], None]:
@@ -93,7 +99,7 @@ def run_point(small: Small, seed: int, target: int | None) -> Report:
         world.target = target
         scenario = Scenario(world, small.plan())
         world.on_kill.append(lambda node: _forgive(scenario, node))
-        scenario.fleet.immortal("boss", "client0")
+        world.spared.add("client0")
         scenario.start()
         small.meanwhile(scenario)
         if not world.run(lambda: scenario.all_ended, _WITHIN_S):

@@ -56,19 +56,19 @@ class World:
         self.log: deque[tuple[float, str, str, str]] = deque(maxlen=history)
         self._notes: list[tuple[float, str, str, str]] = []
         self._hash = hashlib.sha256()
-        self._timers: list[tuple[float, int, Callable[[], None]]] = []
+        self._timers: list[tuple[float, int, Callable[[], object]]] = []
         self._serial = 0
         self._closed = False
         self.on_kill: list[Callable[[Node], None]] = []
 
     # Time
 
-    def call_at(self, when: float, act: Callable[[], None]) -> None:
+    def call_at(self, when: float, act: Callable[[], object]) -> None:
         """Something outside of all processes: a message arrives, a fault begins."""
         self._serial += 1
         heapq.heappush(self._timers, (when, self._serial, act))
 
-    def call_later(self, seconds: float, act: Callable[[], None]) -> None:
+    def call_later(self, seconds: float, act: Callable[[], object]) -> None:
         self.call_at(self.now + seconds, act)
 
     def run(self, until: Callable[[], bool], within_s: float) -> bool:
