@@ -51,7 +51,12 @@ system: env servers ## real processes and signals
 chaos: env servers ## processes killed and frozen, servers stopped, connections cut
 	$(PYTEST) tests/chaos $(ARGS)
 
+sim: env ## the simulation: make sim SEED=1 SEEDS=1000, or MINUTES=10; ARGS="--sweep drain" kills at each call
+	$(BIN)/python -m yadtq.testing.sim $(if $(SEED),--seed $(SEED)) $(if $(SEEDS),--seeds $(SEEDS)) \
+	  $(if $(filter command line,$(origin MINUTES)),--minutes $(MINUTES)) $(ARGS)
+
 SEED ?=
+SEEDS ?=
 MINUTES ?= 30
 soak: env servers ## the full mix of faults under load: make soak SEED=7 MINUTES=30
 	$(BIN)/python -m tests.chaos soak $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) $(ARGS)
@@ -121,4 +126,4 @@ $(VENV)/.yadtq: $(VENV)/.devbroker pyproject.toml
 	@touch $@
 
 .PHONY: bench bench-check bench-peers chaos check clean contract demo dev distclean docs down env format help \
-  integration prerequisites servers soak system test unit up
+  integration prerequisites servers sim soak system test unit up

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -13,8 +12,8 @@ from itertools import count, islice
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
-from yadtq.testing.sim.swarm import run_seed
-from yadtq.testing.sim.sweep import SCENARIOS, count_points, run_point
+from yadtq.testing.sim.swarm import run_seed, run_twice
+from yadtq.testing.sim.sweep import SCENARIOS, count_points, run_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -42,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     for report in _reports(given):
         total.add(report)
         if report.problems:
-            _tell(report, given.sweep)
+            _tell(report)
         if given.minutes is not None and time.monotonic() - began > given.minutes * 60:
             break
     print(total.words(time.monotonic() - began), flush=True)
@@ -56,23 +55,10 @@ def _reports(given: argparse.Namespace) -> Iterator[Report]:
             targets: Iterable[int] = [given.point]
         else:
             targets = range(1, count_points(small, given.seed) + 1, given.step)
-        yield from _on_cores(given.jobs, partial(_point, given.sweep, given.seed), targets)
+        yield from _on_cores(given.jobs, partial(run_named, given.sweep, given.seed), targets)
     else:
         seeds = count(given.seed) if given.minutes is not None else range(given.seed, given.seed + given.seeds)
-        yield from _on_cores(given.jobs, _twice if given.twice else run_seed, seeds)
-
-
-def _point(name: str, seed: int, target: int) -> Report:
-    report = run_point(next(each for each in SCENARIOS if each.name == name), seed, target)
-    report.target = target
-    return report
-
-
-def _twice(seed: int) -> Report:
-    report, again = run_seed(seed), run_seed(seed)
-    if report.digest != again.digest:
-        report.problems.append(f"another run with this seed: {report.digest} and {again.digest}")
-    return report
+        yield from _on_cores(given.jobs, run_twice if given.twice else run_seed, seeds)
 
 
 def _on_cores(jobs: int, run: Callable[[int], Report], numbers: Iterable[int]) -> Iterator[Report]:
@@ -118,29 +104,12 @@ class _Total:
         )
 
 
-def _tell(report: Report, sweep: str | None) -> None:
+def _tell(report: Report) -> None:
     print(f"\nseed {report.seed}: {len(report.problems)} problems {report.hit and f'(killed {report.hit})'}")
     for problem in report.problems[:10]:
         print(f"  {problem}")
     print(f"the last events:\n{report.tail}")
-    again = (
-        f"--sweep {sweep} --seed {report.seed} --point {report.target}" if sweep else f"--seed {report.seed} --seeds 1"
-    )
-    print(f"commit {_commit()}; again: python -m yadtq.testing.sim {again} --jobs 1", flush=True)
-
-
-def _commit() -> str:
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-    except OSError:
-        return "unknown"
-    return found.stdout.strip() or "unknown"
+    print(report.again, flush=True)
 
 
 if __name__ == "__main__":

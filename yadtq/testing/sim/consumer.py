@@ -253,7 +253,7 @@ class SimConsumer:
         self._member, self._generation = member, generation
         self._assignment = frozenset(assignment)
         self._changed()
-        self._on_assigned({each: f"{self._kafka.logs[each].generation}" for each in self._assignment})
+        self._on_assigned({each: f"{self._kafka.logs[each].generation}" for each in assignment})
         self._first.set()
         self.link.node.loop.create_task(self._fetch_positions(self._era, assignment))
 

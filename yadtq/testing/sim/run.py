@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ __all__ = ["Report", "in_world"]
 
 @dataclass
 class Report:
-    """problems: empty if all held. calls: numbered points. target, hit: of a sweep, where a process was killed."""
+    """problems: empty if all held. calls: to servers, each of them two. points, hit: of a sweep."""
 
     seed: int
     digest: str = ""
@@ -30,10 +31,16 @@ class Report:
     tasks: int = 0
     faults: int = 0
     seconds: float = 0.0
-    target: int | None = None
+    points: int = 0
     hit: str = ""
+    command: str = ""
     problems: list[str] = field(default_factory=list)
     tail: str = ""
+
+    @property
+    def again(self) -> str:
+        """How to repeat this run."""
+        return f"commit {_commit()}; again: python -m yadtq.testing.sim {self.command} --jobs 1"
 
 
 def in_world(seed: int, play: Callable[[World, Report], None]) -> Report:
@@ -50,6 +57,7 @@ def in_world(seed: int, play: Callable[[World, Report], None]) -> Report:
         except Violation as violation:
             report.problems.append(str(violation))
         report.problems += [problem for problem in world.problems if problem not in report.problems]
+        report.hit = world.hit
         report.tail = world.tail(150) if report.problems else ""
         report.digest, report.virtual_s, report.events, report.calls = (
             world.digest,
@@ -76,3 +84,17 @@ def _tidy(world: World) -> None:
         gc.collect()
     finally:
         sys.unraisablehook = hook
+
+
+def _commit() -> str:
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except OSError:
+        return "unknown"
+    return found.stdout.strip() or "unknown"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from yadtq.testing.sim.faults import Kind
     from yadtq.testing.sim.world import World
 
-__all__ = ["draw_plan", "run_seed"]
+__all__ = ["draw_plan", "run_seed", "run_twice"]
 
 #: Nothing may change any more after everything has ended.
 _AFTER_S = 15.0
@@ -88,6 +88,7 @@ def run_seed(seed: int, *, kinds: tuple[Kind, ...] | None = None, changes: dict[
         drawn = draw_kinds(world.rng)
         scenario = Scenario(world, plan)
         report.tasks = len(scenario.jobs)
+        report.command = f"--seed {seed} --seeds 1"
         try:
             _trouble(scenario, drawn if kinds is None else kinds, report)
             _quiet(scenario, report)
@@ -95,6 +96,14 @@ def run_seed(seed: int, *, kinds: tuple[Kind, ...] | None = None, changes: dict[
             report.worker_s = world.now * plan.workers
 
     return in_world(seed, play)
+
+
+def run_twice(seed: int) -> Report:
+    """Both runs must be the same."""
+    report, again = run_seed(seed), run_seed(seed)
+    if report.digest != again.digest:
+        report.problems.append(f"another run with this seed: {report.digest} and {again.digest}")
+    return report
 
 
 def _trouble(scenario: Scenario, kinds: tuple[Kind, ...], report: Report) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from yadtq.testing.sim.node import Node
     from yadtq.testing.sim.world import World
 
-__all__ = ["SCENARIOS", "Small", "count_points", "run_point", "sweep"]
+__all__ = ["SCENARIOS", "Small", "count_points", "run_named", "run_point", "sweep"]
 
 _WITHIN_S = 150.0
 _AFTER_S = 10.0
@@ -83,7 +83,7 @@ SCENARIOS = (
     Small("plain", _plan()),
     Small("drain", _plan(), _drain_at(0.8)),
     Small("loss", _plan(), _lose_at(0.9)),
-    Small("stragglers", _plan(straggler_age_s=0.3, unknown_task_window_s=1.0), _stragglers),
+    Small("stragglers", _plan(straggler_age_s=0.4, unknown_task_window_s=0.3), _stragglers),
 )
 
 
@@ -97,6 +97,7 @@ def run_point(small: Small, seed: int, target: int | None) -> Report:
 
     def play(world: World, report: Report) -> None:
         world.target = target
+        report.command = f"--sweep {small.name} --seed {seed} --point {target}"
         scenario = Scenario(world, small.plan())
         world.on_kill.append(lambda node: _forgive(scenario, node))
         world.spared.add("client0")
@@ -104,21 +105,24 @@ def run_point(small: Small, seed: int, target: int | None) -> Report:
         small.meanwhile(scenario)
         if not world.run(lambda: scenario.all_ended, _WITHIN_S):
             report.problems.append(f"not everything has ended within {_WITHIN_S:.0f} s")
+        report.points = world.points  # not of the rest, in which nobody has anything to lose
         world.pass_time(_AFTER_S)
         report.problems += list(final_problems(scenario))
-        report.hit = world.hit
 
     return in_world(seed, play)
 
 
+def run_named(name: str, seed: int, target: int) -> Report:
+    """`run_point` of one of `SCENARIOS`."""
+    return run_point(next(each for each in SCENARIOS if each.name == name), seed, target)
+
+
 def count_points(small: Small, seed: int) -> int:
     """How many places there are at which a worker may be killed."""
-    return run_point(small, seed, None).calls
+    return run_point(small, seed, None).points
 
 
 def sweep(small: Small, seed: int, *, step: int = 1, first: int = 1) -> Iterator[Report]:
     """A run for each point, or for each `step`-th of them from `first` on."""
     for target in range(first, count_points(small, seed) + 1, step):
-        report = run_point(small, seed, target)
-        report.target = target
-        yield report
+        yield run_point(small, seed, target)
