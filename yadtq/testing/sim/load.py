@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from yadtq.testing.sim.node import Node
     from yadtq.testing.sim.world import World
 
-__all__ = ["RETRIES", "Job", "Ledger", "Run", "make_app", "submit_all"]
+__all__ = ["LIMIT_S", "RETRIES", "Job", "Ledger", "Run", "make_app", "submit_all"]
 
 RETRIES = 3
 #: The time limit of `slow`.
