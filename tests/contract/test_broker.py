@@ -111,7 +111,6 @@ async def test_a_key_has_its_partition_and_the_rest_is_spread(broker: Broker, pr
 async def test_one_record_that_is_refused_harms_no_other(
     harness: BrokerHarness, broker: Broker, producer: Producer, topic: str
 ) -> None:
-    not_yet(harness)
     await harness.configure(topic, max_message_bytes="10000")
     records = [OutRecord(topic, b"%d" % n, partition=n % 2) for n in range(6)]
     records[2] = OutRecord(topic, b"x" * 20_000, partition=0)
@@ -125,7 +124,6 @@ async def test_one_record_that_is_refused_harms_no_other(
 async def test_a_batch_over_the_limit_of_the_topic_goes_in_parts(
     harness: BrokerHarness, broker: Broker, producer: Producer, topic: str
 ) -> None:
-    not_yet(harness)
     await harness.configure(topic, max_message_bytes="10000")
     values = [b"%04d" % n * 200 for n in range(100)]
     await append(producer, topic, *values)

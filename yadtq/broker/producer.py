@@ -10,20 +10,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAuthorizationFailedError
 from aiokafka.partitioner import DefaultPartitioner
 
 from yadtq.broker.aiokafka_life import connected, health, stopped
 from yadtq.broker.connecting import connection_options
-from yadtq.errors import BrokerUnavailable
+from yadtq.broker.refusals import refusal
+from yadtq.errors import BrokerRefused, BrokerUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from yadtq.runtime.seams import OutRecord
+    from aiokafka.producer.message_accumulator import BatchBuilder
+
+    from yadtq.runtime.seams import OutRecord, Partition
     from yadtq.settings import Settings
 
 __all__ = ["KafkaProducer"]
@@ -31,9 +34,19 @@ __all__ = ["KafkaProducer"]
 log = logging.getLogger("yadtq.broker")
 
 _BATCH_BYTES = 256 * 1024
+#: What a topic with a lower limit gets, at the least: halves of refused batches come to it.
+_LEAST_BATCH = 1_024
+_RECORD_OVERHEAD = 40
+#: The broker is to judge what is too large, by its topic. What is over its `socket.request.max.bytes` (100 MiB) it would not
+#: even answer, but close the connection.
+_MOST_BYTES = 90_000_000
 _FLUSH_S = 4.0
 #: A producer that has failed so often in a row is replaced: its connections or its sender may be beyond recovery.
 _FAILURES_BEFORE_REPLACEMENT = 3
+
+
+#: The place of a record in the append, and the record.
+_Entry: TypeAlias = "tuple[int, OutRecord]"
 
 
 class KafkaProducer:
@@ -47,6 +60,7 @@ class KafkaProducer:
         self._ended: set[asyncio.Task[None]] = set()
         self._failures = 0
         self._turn = 0
+        self._limits: dict[str, int] = {}
         self._partitioner = DefaultPartitioner()
 
     async def start(self) -> None:
@@ -56,74 +70,137 @@ class KafkaProducer:
     async def _connected(self) -> AIOKafkaProducer:
         options = connection_options(self._settings)
         return await connected(
-            lambda: AIOKafkaProducer(**options, acks="all", linger_ms=0, max_batch_size=_BATCH_BYTES),
+            lambda: AIOKafkaProducer(
+                **options, acks="all", linger_ms=0, max_batch_size=_BATCH_BYTES, max_request_size=_MOST_BYTES
+            ),
             self._settings.connect_timeout_s,
             f"Kafka at {self._settings.kafka}",
         )
 
     async def append(self, records: Sequence[OutRecord]) -> None:
-        """Returns when all are acknowledged. Raises `BrokerUnavailable`: any of them may or may not be in the log."""
+        """Returns when all are acknowledged. Each partition's batch has its own answer, and a refused record its own.
+
+        Raises `BrokerRefused` or `BrokerUnavailable`, which say of which records.
+        """
+        errors: dict[int, BaseException | None] = {}
+        late = False
         try:
             async with asyncio.timeout(self._timeout_s):
-                producer = await self._usable()
-                await self._append(producer, records)
-        except (TimeoutError, KafkaError, OSError) as error:
-            self._failures += 1
-            reason = str(error) or type(error).__name__
-            if isinstance(error, TimeoutError):
-                reason = f"no acknowledgement within {self._timeout_s:g} s"
-            raise BrokerUnavailable(f"Kafka at {self._settings.kafka}: {reason}") from error
+                await self._append(await self._usable(), records, errors)
+        except TimeoutError:
+            late = True
+        except (KafkaError, OSError) as error:
+            errors.update({index: error for index in range(len(records)) if index not in errors})
+        if late or any(errors.values()):
+            self._tell(records, errors)
         self._failures = 0
 
-    async def _append(self, producer: AIOKafkaProducer, records: Sequence[OutRecord]) -> None:
+    def _tell(self, records: Sequence[OutRecord], errors: dict[int, BaseException | None]) -> None:
+        """Raises what the errors come to. errors: by index; a record that has none is acknowledged, one missing is late."""
+        refused: dict[int, str] = {}
+        too_large: set[int] = set()
+        uncertain: set[int] = set()
+        reason = f"no acknowledgement within {self._timeout_s:g} s"
+        for index, record in enumerate(records):
+            error = errors.get(index)
+            if (found := refusal(record.topic, error)) is not None:
+                refused[index] = found.reason
+                too_large |= {index} if found.too_large else set()
+            elif error is not None or index not in errors:
+                uncertain.add(index)
+                reason = str(error) or type(error).__name__ if error is not None else reason
+        if uncertain:
+            self._failures += 1
+            message = f"Kafka at {self._settings.kafka}: {reason}"
+            cause = errors.get(min(uncertain))
+            raise BrokerUnavailable(message, uncertain=uncertain, refused=refused) from cause
+        self._failures = 0  # it answers
+        if not refused:
+            return  # the last answer came together with the deadline
+        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        raise BrokerRefused(f"Kafka refused a record{more}: {next(iter(refused.values()))}", refused, too_large)
+
+    async def _append(
+        self, producer: AIOKafkaProducer, records: Sequence[OutRecord], errors: dict[int, BaseException | None]
+    ) -> None:
         if len(records) == 1:
             # A record alone goes the plain way: aiokafka chooses the partition, and nothing has to be gathered.
             (record,) = records
             await producer.send_and_wait(
                 record.topic, record.value, record.key, record.partition, headers=list(record.headers)
             )
+            errors[0] = None
             return
-        placed: defaultdict[tuple[str, int], list[OutRecord]] = defaultdict(list)
+        placed: defaultdict[Partition, list[_Entry]] = defaultdict(list)
         counts: dict[str, list[int]] = {}
-        for record in records:
+        for index, record in enumerate(records):
             topic = record.topic
             partitions = counts.get(topic)
             if partitions is None:
-                partitions = counts[topic] = sorted(await producer.partitions_for(topic))
+                partitions = counts[topic] = await self._partitions(producer, topic)
             if record.partition is not None:
                 partition = record.partition
+            elif not partitions:
+                errors[index] = TopicAuthorizationFailedError(topic)
+                continue
             elif record.key is not None:
                 partition = self._partitioner(record.key, partitions, partitions)
             else:
                 self._turn += 1
                 partition = partitions[self._turn % len(partitions)]
-            placed[topic, partition].append(record)
-        pending: list[asyncio.Future[Any]] = []
+            placed[topic, partition].append((index, record))
         # Side by side: a partition with a batch on its way makes the next one wait, the others need not.
-        await asyncio.gather(*(self._fill(producer, *place, batch, pending) for place, batch in placed.items()))
-        # Not gather: it would cancel them with us, and then the error of a batch that fails later would be nobody's, since
-        # they only shield what aiokafka holds.
-        await asyncio.wait(pending)
-        for batch_done in pending:
-            batch_done.result()
+        await asyncio.gather(*(self._fill(producer, place, entries, errors) for place, entries in placed.items()))
 
     @staticmethod
+    async def _partitions(producer: AIOKafkaProducer, topic: str) -> list[int]:
+        """[]: it may not even be described."""
+        try:
+            return sorted(await producer.partitions_for(topic))
+        except TopicAuthorizationFailedError:
+            return []
+
     async def _fill(
+        self,
         producer: AIOKafkaProducer,
-        topic: str,
-        partition: int,
-        records: Sequence[OutRecord],
-        pending: list[asyncio.Future[Any]],
+        place: Partition,
+        entries: list[_Entry],
+        errors: dict[int, BaseException | None],
     ) -> None:
+        """Batch after batch, so that the order stays when one has to be sent again in parts."""
+        waiting = [entries]
+        while waiting:
+            batch, taken, left = self._filled(producer, place[0], waiting.pop())
+            if left:
+                waiting.append(left)
+            error = await _answer(producer, batch, place)
+            found = refusal(place[0], error)
+            if found is not None and found.alone and len(taken) > 1:
+                if found.too_large:
+                    self._limits[place[0]] = max(_LEAST_BATCH, sum(_size(record) for _, record in taken) // 2)
+                half = len(taken) // 2
+                waiting += [taken[half:], taken[:half]]
+            else:
+                errors.update((index, error) for index, _ in taken)
+
+    def _filled(
+        self, producer: AIOKafkaProducer, topic: str, entries: list[_Entry]
+    ) -> tuple[BatchBuilder, list[_Entry], list[_Entry]]:
+        """A batch of the first entries, as many as it may hold; which they are, and the rest."""
         batch = producer.create_batch()
-        for record in records:
-            headers = list(record.headers)
-            if batch.append(timestamp=None, key=record.key, value=record.value, headers=headers) is None:
-                pending.append(_noted(await producer.send_batch(batch, topic, partition=partition)))
-                batch = producer.create_batch()
-                batch.append(timestamp=None, key=record.key, value=record.value, headers=headers)
+        room = self._limits.get(topic)
+        for at, (_, record) in enumerate(entries):
+            if room is not None:
+                room -= _size(record)
+                if room < 0 and at:
+                    break
+            added = batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
+            if added is None:
+                break
+        else:
+            at = len(entries)
         batch.close()
-        pending.append(_noted(await producer.send_batch(batch, topic, partition=partition)))
+        return batch, entries[:at], entries[at:]
 
     async def _usable(self) -> AIOKafkaProducer:
         producer = self._producer
@@ -160,7 +237,24 @@ class KafkaProducer:
             await asyncio.wait(self._ended)
 
 
-def _noted(batch_done: asyncio.Future[Any]) -> asyncio.Future[Any]:
-    """Its error is looked at, also when nobody waits for it any more: asyncio would report it as a bug of ours."""
-    batch_done.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return batch_done
+async def _answer(producer: AIOKafkaProducer, batch: BatchBuilder, place: Partition) -> BaseException | None:
+    """None: it is acknowledged."""
+    topic, partition = place
+    try:
+        done = await producer.send_batch(batch, topic, partition=partition)
+    except (KafkaError, OSError) as error:
+        return error
+    # Its error is looked at, also when nobody waits for it any more: asyncio would report it as a bug of ours.
+    done.add_done_callback(lambda done: done.cancelled() or done.exception())
+    # Not awaited itself: that would cancel it with us, and then the error of a batch that fails later would be nobody's.
+    await asyncio.wait([done])
+    if done.cancelled():
+        return KafkaConnectionError("the producer was given up")
+    error: BaseException | None = done.exception()
+    return error
+
+
+def _size(record: OutRecord) -> int:
+    """Bytes of a record in a batch, or a few more."""
+    headers = sum(len(name) + len(value) + 10 for name, value in record.headers)
+    return len(record.value or b"") + len(record.key or b"") + headers + _RECORD_OVERHEAD
