@@ -250,8 +250,8 @@ async def _answer(producer: AIOKafkaProducer, batch: BatchBuilder, place: Partit
     await asyncio.wait([done])
     if done.cancelled():
         return KafkaConnectionError("the producer was given up")
-    error: BaseException | None = done.exception()
-    return error
+    problem: BaseException | None = done.exception()
+    return problem
 
 
 def _size(record: OutRecord) -> int:

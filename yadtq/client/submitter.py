@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from yadtq.client.routes import Existing, routed, routed_each
 from yadtq.errors import (
+    BrokerRefused,
     BrokerUnavailable,
     ConfigError,
     InvalidArguments,
@@ -19,7 +20,9 @@ from yadtq.errors import (
     ServiceFailed,
     StoreUnavailable,
     SubmitOverloaded,
+    SubmitRefused,
     SubmitUncertain,
+    YadtqError,
 )
 from yadtq.options import wire_fields
 from yadtq.runtime.admission import Admission
@@ -31,7 +34,7 @@ from yadtq.wire.envelope import Envelope, encode_envelope
 from yadtq.wire.ids import checked_name, new_task_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from yadtq.client.registrar import Registrar
     from yadtq.client.routes import Route, Submission, TaskOrName
@@ -46,15 +49,25 @@ NOT_CONNECTED = "the client is not connected: use it inside `async with app.clie
 
 
 class _Doubt:
-    """Ids that are not acknowledged, and the last reason."""
+    """Ids that are not acknowledged, those that were refused, and the last reason of each kind."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
         self.reason = ""
+        self.refused: list[str] = []
+        self.why_refused = ""
 
     def note(self, ids: Sequence[str], error: Exception) -> None:
         self.ids += ids
         self.reason = str(error)
+
+    def check(self, deadline_s: float) -> None:
+        """Raises `SubmitUncertain` or `SubmitRefused` if there are any. What is in doubt comes first: it may be repeated."""
+        if self.ids:
+            more = f"; {len(self.refused)} more were refused: {self.why_refused}" if self.refused else ""
+            raise SubmitUncertain(self.ids, deadline_s, self.reason + more)
+        if self.refused:
+            raise SubmitRefused(self.refused, self.why_refused)
 
 
 class Submitter:
@@ -119,7 +132,9 @@ class Submitter:
                     return answer.task_id
                 submission = answer
             # The future itself where there is one: a coroutine around it would be one more for each of many submits.
-            await (self._batch.add if self._batch.busy else self._batch.run)(submission)
+            problem = await (self._batch.add if self._batch.busy else self._batch.run)(submission)
+            if problem is not None:
+                raise problem
         except (BrokerUnavailable, TimeoutError) as error:
             raise SubmitUncertain([submission[0]], self._settings.submit_timeout_s, str(error)) from error
         finally:
@@ -155,8 +170,7 @@ class Submitter:
                 ids += await self._send_round(part, task, options, doubt)
             finally:
                 self._admission.leave(len(part))
-        if doubt.ids:
-            raise SubmitUncertain(doubt.ids, self._settings.submit_timeout_s, doubt.reason)
+        doubt.check(self._settings.submit_timeout_s)
         try:
             await self._registrar.flush()
         except (StoreUnavailable, ServiceFailed) as error:
@@ -177,6 +191,9 @@ class Submitter:
         for (task_id, _), outcome in zip(part, outcomes, strict=True):
             if isinstance(outcome, BrokerUnavailable | TimeoutError):
                 doubt.note([task_id], outcome)
+            elif isinstance(outcome, SubmitRefused):
+                doubt.refused.append(task_id)
+                doubt.why_refused = outcome.reason
             elif isinstance(outcome, BaseException):
                 raise outcome
         return ids
@@ -225,10 +242,17 @@ class Submitter:
                 await self._outside.broker.provision(missing, self._num_partitions)
                 self._provisioned |= missing
 
-    async def _send(self, submissions: Sequence[Submission]) -> list[None]:
-        await self._producer.append([record for _, record in submissions])
-        self._registrar.add([task_id for task_id, _ in submissions])
-        return [None] * len(submissions)
+    async def _send(self, submissions: Sequence[Submission]) -> list[YadtqError | None]:
+        """Each has its own answer: None where it is in Kafka."""
+        try:
+            await self._producer.append([record for _, record in submissions])
+        except (BrokerRefused, BrokerUnavailable) as error:
+            answers = _answers(submissions, error)
+        else:
+            answers = [None] * len(submissions)
+        if queued := [task_id for (task_id, _), answer in zip(submissions, answers, strict=True) if answer is None]:
+            self._registrar.add(queued)
+        return answers
 
     async def _admit(self, count: int) -> None:
         """Under the deadline of a submit."""
@@ -239,3 +263,18 @@ class Submitter:
                 f"{self._admission.pending} submits are waiting already (max_pending_submits is "
                 f"{self._settings.max_pending_submits}): submit slower, or look whether Kafka keeps up"
             ) from None
+
+
+def _answers(submissions: Sequence[Submission], error: BrokerRefused | BrokerUnavailable) -> list[YadtqError | None]:
+    """What an append that has failed means to each."""
+    uncertain: Container[int] = ()
+    if isinstance(error, BrokerUnavailable):
+        uncertain = range(len(submissions)) if error.uncertain is None else error.uncertain
+    return [
+        SubmitRefused([task_id], error.refused[index])
+        if index in error.refused
+        else error
+        if index in uncertain
+        else None
+        for index, (task_id, _) in enumerate(submissions)
+    ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from yadtq.errors import BrokerUnavailable, StoreUnavailable
+from yadtq.errors import BrokerRefused, BrokerUnavailable, StoreUnavailable
 from yadtq.runtime.seams import OutRecord
 from yadtq.supervisor.events import tell
 from yadtq.wire.heartbeat import Heartbeat
@@ -115,7 +115,7 @@ class Undertaker:
             await self._producer.append(
                 [OutRecord(self._outside.names.heartbeats, last.encode(), key=last.worker.encode())]
             )
-        except BrokerUnavailable as error:
+        except (BrokerUnavailable, BrokerRefused) as error:
             tell("not-announced", level=logging.WARNING, worker=last.worker, cause=error)
 
     async def _leave_all(self) -> None:

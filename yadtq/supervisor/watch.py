@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from yadtq.errors import BrokerUnavailable, EnvelopeError
+from yadtq.errors import BrokerRefused, BrokerUnavailable, EnvelopeError
 from yadtq.runtime.seams import OutRecord
 from yadtq.runtime.service import Service, Stage
 from yadtq.wire.codec import encode
@@ -168,7 +168,7 @@ class TopicWatch(Service):
         while True:
             try:
                 await self._producer.append([OutRecord(self._topic, self._value, key=self._key)])
-            except BrokerUnavailable as error:
+            except (BrokerUnavailable, BrokerRefused) as error:
                 log.debug("canary: %s", error)
             await asyncio.sleep(self._heartbeat_s)
 
