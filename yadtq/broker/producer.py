@@ -248,9 +248,9 @@ async def _answer(producer: AIOKafkaProducer, batch: BatchBuilder, place: Partit
     done.add_done_callback(lambda done: done.cancelled() or done.exception())
     # Not awaited itself: that would cancel it with us, and then the error of a batch that fails later would be nobody's.
     await asyncio.wait([done])
-    if done.cancelled():
-        return KafkaConnectionError("the producer was given up")
-    problem: BaseException | None = done.exception()
+    problem: BaseException | None = (
+        KafkaConnectionError("the producer was given up") if done.cancelled() else done.exception()
+    )
     return problem
 
 
