@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from tests.support import kafka_jars, stacks
 from tests.support import redis_server as redis_binaries
+from tests.support.blocking import blocking_calls
 from tests.support.kafka_server import KafkaServer
 from tests.support.leak_watch import ErrorCollector, no_task_left, pending_tasks
 from tests.support.redis_server import RedisServer
@@ -144,7 +145,7 @@ def asyncio_errors(request: pytest.FixtureRequest) -> Iterator[ErrorCollector]:
     logger = logging.getLogger("asyncio")
     logger.addHandler(collector)
     # Only tests with a loop get one; and as this is set up first, it looks after all other fixtures have cleaned up.
-    asynchronous = isinstance(request.node, pytest.Item) and pytest_asyncio.is_async_test(request.node)
+    asynchronous = _is_async(request)
     if asynchronous:
         request.getfixturevalue("_no_leaked_tasks")
     yield collector
@@ -152,6 +153,22 @@ def asyncio_errors(request: pytest.FixtureRequest) -> Iterator[ErrorCollector]:
     messages = collector.collect() if asynchronous else collector.messages
     if messages:
         pytest.fail("asyncio reported:\n" + "\n".join(messages), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def nothing_blocks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fails an async test in which our code blocks its loop. System, chaos and bench run our code in other processes."""
+    if not _is_async(request) or {"system", "chaos", "bench"} & set(request.path.parts):
+        yield
+        return
+    with blocking_calls() as calls:
+        yield
+    if calls:
+        pytest.fail("the event loop was blocked:\n" + "\n".join(calls), pytrace=False)
+
+
+def _is_async(request: pytest.FixtureRequest) -> bool:
+    return isinstance(request.node, pytest.Item) and pytest_asyncio.is_async_test(request.node)
 
 
 @pytest.fixture
