@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
+from redis.driver_info import DriverInfo
 
 from yadtq.errors import ConfigError
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from yadtq.settings import Settings
 
 __all__ = ["connect"]
+
+#: Without it redis-py reads its own version from files for each new connection: 0.5 ms of a blocked loop.
+_DRIVER = DriverInfo()
 
 
 def connect(settings: Settings, *, connections: int = 8) -> Redis:
@@ -24,6 +28,7 @@ def connect(settings: Settings, *, connections: int = 8) -> Redis:
             max_connections=connections,
             timeout=settings.redis_timeout_s,
             protocol=2,
+            driver_info=_DRIVER,
             socket_timeout=settings.redis_timeout_s,
             socket_connect_timeout=min(settings.redis_timeout_s, settings.connect_timeout_s),
             health_check_interval=15,
