@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from yadtq.delivery.delivery import UNDECODABLE
+from yadtq.delivery.place import Place
 from yadtq.runtime.seams import OutRecord
 from yadtq.runtime.service import Service, Stage
 
@@ -36,6 +36,11 @@ _STALLED_S = 0.25
 _MOVED_AT_ONCE = 100
 
 
+#: What waits for its turn, or for a gate that lets one after the other through, is no straggler: moved, it would only wait
+#: again, and for ever where the span is smaller than what a partition may have in flight.
+_HELD_BACK = (Place.RUNNING, Place.STORING, Place.PARKED, Place.GATED)
+
+
 def late(tracker: PartitionTracker[Delivery], *, now: float, span: int, age_s: float) -> list[Delivery]:
     """What should move: what is older than `age_s`, and where the span is used up, what lies in its first half.
 
@@ -49,8 +54,13 @@ def late(tracker: PartitionTracker[Delivery], *, now: float, span: int, age_s: f
     return [
         delivery
         for delivery in tracker.items()
-        if delivery.envelope is not UNDECODABLE and (delivery.record.offset < end or delivery.received_at < now - age_s)
+        if (delivery.received_at < now - age_s and delivery.place in _HELD_BACK)
+        or (delivery.record.offset < end and delivery.place in _HELD_BACK and not _in_turn(delivery))
     ]
+
+
+def _in_turn(delivery: Delivery) -> bool:
+    return delivery.place is Place.GATED and bool(delivery.gates)
 
 
 class Stragglers(Service):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from yadtq.context import TaskContext
 from yadtq.errors import ResultTooLarge
 from yadtq.execution.chain import chained
+from yadtq.options import effective
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -43,8 +44,8 @@ class Calls:
         """Run the function once. Raises what it raises, `InvalidArguments`, or `Discard` for what it returned."""
         envelope = attempt.envelope
         # From the record, for each attempt: the last one may have changed its arguments.
-        args, kwargs = task.validate(tuple(envelope.args), envelope.kwargs)
-        timeout_s = envelope.timeout_s if envelope.timeout_s is not None else task.timeout
+        args, kwargs = task.arguments_of(envelope)
+        timeout_s = effective(task, envelope).timeout_s
         runner = self._loop if task.is_async else self._threads
         if not (task.takes_context or self._middleware):
             value = await runner.call(attempt, (task.function, args, kwargs), timeout_s)

@@ -12,6 +12,7 @@ import anyio
 
 from yadtq.errors import Discard, InvalidArguments, Retry, TaskTimeout
 from yadtq.execution.attempt import StopReason
+from yadtq.options import effective
 from yadtq.wire.codec import encode
 from yadtq.wire.states import TaskStatus
 
@@ -59,19 +60,17 @@ def _outcome(attempt: Attempt, error: BaseException, jitter: float) -> Outcome:
     # The reason first: a task that answers its cancellation with another exception was broken off all the same.
     if attempt.stop in _BROKEN_OFF:
         return Outcome(attempt, None)
-    task, envelope = attempt.task, attempt.envelope
+    rules = effective(attempt.task, attempt.envelope)
     if attempt.stop is StopReason.TIMEOUT and not isinstance(error, Discard | Retry):
-        limit_s = envelope.timeout_s or (task.timeout if task else None) or 0.0
+        limit_s = rules.timeout_s or 0.0
         late = TaskTimeout(f"it ran for longer than its timeout of {limit_s:g} s")
         if not isinstance(error, asyncio.CancelledError):
             late.__cause__ = error
         late.__traceback__ = error.__traceback__
         error = late
     name, message, text = type(error).__name__, _message(error), _traceback(error)
-    if task is None or isinstance(error, InvalidArguments):
-        return Outcome(attempt, TaskStatus.FAILED, error_payload(name, message, text))
-    policy = task.retry if envelope.retries is None else task.retry.with_retries(envelope.retries)
-    delay = policy.delay(attempt.failures + 1, error, jitter)
+    # Arguments that don't fit won't fit the next time.
+    delay = None if isinstance(error, InvalidArguments) else rules.retry.delay(attempt.failures + 1, error, jitter)
     if delay is None:
         return Outcome(attempt, TaskStatus.FAILED, error_payload(name, message, text))
     log.info("%r failed (%s: %s), next in %.1f s", attempt, name, message, delay)
