@@ -161,14 +161,6 @@ def wire_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     return {field: value for name, value in options.items() if (field := RULES[name].wire) is not None}
 
 
-class _OfTask(Protocol):
-    @property
-    def retry(self) -> RetryPolicy: ...
-
-    @property
-    def timeout(self) -> float | None: ...
-
-
 class Effective(NamedTuple):
     """What holds for one delivery. timeout_s: None: no limit."""
 
@@ -176,15 +168,19 @@ class Effective(NamedTuple):
     timeout_s: float | None
 
 
-_UNKNOWN_TASK = RetryPolicy()
+class _OfTask(Protocol):
+    @property
+    def rules(self) -> Effective: ...
+
+
+_UNKNOWN_TASK = Effective(RetryPolicy(), None)
 
 
 def effective(task: _OfTask | None, envelope: Envelope) -> Effective:
     """The task's own rules, with those of this call over them. task: None if no task of that name is known here."""
-    retry = task.retry if task is not None else _UNKNOWN_TASK
+    rules = task.rules if task is not None else _UNKNOWN_TASK
     if envelope.retries is not None:
-        retry = retry.with_retries(envelope.retries)
-    timeout_s = envelope.timeout_s
-    if timeout_s is None and task is not None:
-        timeout_s = task.timeout
-    return Effective(retry, timeout_s)
+        rules = rules._replace(retry=rules.retry.with_retries(envelope.retries))
+    if envelope.timeout_s is not None:
+        rules = rules._replace(timeout_s=envelope.timeout_s)
+    return rules

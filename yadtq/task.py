@@ -8,7 +8,7 @@ from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Unpack
 
 from yadtq.errors import ConfigError
-from yadtq.options import CallOptions, TaskOptions, checked
+from yadtq.options import CallOptions, Effective, TaskOptions, checked
 from yadtq.retry import RetryPolicy
 from yadtq.signature import TaskSignature
 from yadtq.wire.ids import checked_name
@@ -58,6 +58,7 @@ class Task(Generic[P, R]):
         self.queue: str = given.get("queue", "default")
         self.retry = RetryPolicy(given.get("retries", 0), given.get("retry_base", 1.0), given.get("retry_cap", 300.0))
         self.timeout: float | None = given.get("timeout")
+        self.rules = Effective(self.retry, self.timeout)
         self.is_async = inspect.iscoroutinefunction(function)
         self._submitter = submitter
         self.signature = TaskSignature(self.name, function)

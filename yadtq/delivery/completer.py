@@ -36,6 +36,9 @@ __all__ = ["Completer"]
 
 log = logging.getLogger("yadtq.worker")
 
+# As globals: an access to a member of an enum costs 70 ns in Python 3.11, and these are made for every task.
+_RETRYING = TaskStatus.RETRYING
+_STORING = Place.STORING
 _MOST = 500
 _OUTAGE_RETRY_S = 0.25
 
@@ -77,10 +80,11 @@ class Completer(Service):
 
     def put(self, outcome: Outcome) -> None:
         delivery: Delivery = outcome.attempt.origin
-        delivery.place = Place.STORING
+        delivery.place = _STORING
+        if not self._outcomes:
+            self._woken.set()
+            self._settled.clear()
         self._outcomes.append(outcome)
-        self._woken.set()
-        self._settled.clear()
 
     def stop(self) -> None:
         """`run` returns once everything is stored, or at the first failure to do so."""
@@ -159,7 +163,7 @@ class Completer(Service):
         if not accepted:
             log.warning("%r was fenced: it no longer owns the task", attempt)
             self._again(outcome, 0)  # the next claim tells how it stands; the record is not done before the task is
-        elif status is TaskStatus.RETRYING:
+        elif status is _RETRYING:
             self._again(outcome, retry_in_s)
         else:
             self._endings.ended(attempt.origin)

@@ -32,7 +32,8 @@ class Attempt:
     """number: counted from 1. nonce: its fencing token. crashes, failures: of earlier attempts.
 
     lease_at: monotonic seconds when the lease was last known to hold. origin: whose attempt it is; execution only hands it
-    back. started_at: monotonic seconds. running: the asyncio task, None before the start and after the end.
+    back. started_at: monotonic seconds. timeout_s: how long
+    its function may run, None: without limit. running: the asyncio task, None before the start and after the end.
     """
 
     envelope: Envelope
@@ -42,8 +43,9 @@ class Attempt:
     crashes: int
     failures: int
     lease_at: float
+    started_at: float
     origin: Any
-    started_at: float = 0.0
+    timeout_s: float | None = None
     stop: StopReason | None = None
     running: asyncio.Task[None] | None = None
 

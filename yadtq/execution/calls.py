@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from yadtq.context import TaskContext
@@ -44,18 +45,18 @@ class Calls:
         """Run the function once. Raises what it raises, `InvalidArguments`, or `Discard` for what it returned."""
         envelope = attempt.envelope
         # From the record, for each attempt: the last one may have changed its arguments.
-        args, kwargs = task.arguments_of(envelope)
-        timeout_s = effective(task, envelope).timeout_s
+        args, kwargs = task.signature.from_wire(envelope)
+        attempt.timeout_s = effective(task, envelope).timeout_s
         runner = self._loop if task.is_async else self._threads
         if not (task.takes_context or self._middleware):
-            value = await runner.call(attempt, (task.function, args, kwargs), timeout_s)
+            value = await runner.call(attempt, task.function, args, kwargs)
         else:
             context = self._context(attempt, task)
             if task.takes_context:
                 args = (context, *args)
-            call = (task.function, args, kwargs)
-            value = await chained(self._middleware, context, lambda: runner.call(attempt, call, timeout_s))()
-        payload = task.encode_result(value)
+            call = partial(runner.call, attempt, task.function, args, kwargs)
+            value = await chained(self._middleware, context, call)()
+        payload = task.signature.encode_result(value)
         if len(payload) > self._max_result_bytes:
             raise ResultTooLarge(
                 f"the result is {len(payload)} bytes encoded, max_result_bytes is {self._max_result_bytes}: "

@@ -30,6 +30,9 @@ __all__ = ["Executor"]
 
 log = logging.getLogger("yadtq.worker")
 
+# As globals: an access to a member of an enum costs 70 ns in Python 3.11, and these are made for every task.
+_SUCCESS = TaskStatus.SUCCESS
+
 
 class Executor(Service):
     """A service that owns the running attempts.
@@ -43,7 +46,6 @@ class Executor(Service):
     stage = Stage.RUN
 
     def __init__(self, *, outside: Outside, slots: Slots, calls: Calls, on_outcome: Callable[[Outcome], None]) -> None:
-        self._clock = outside.clock
         self._chance = outside.chance
         self._calls = calls
         self._on_outcome = on_outcome
@@ -76,15 +78,13 @@ class Executor(Service):
         self.cancel_all(StopReason.SHUTDOWN)
 
     def start(self, attempt: Attempt) -> None:
-        """Run a claimed task, in a slot that was reserved for it."""
+        """Run a claimed task, in a slot that was taken for it."""
         task_id = attempt.envelope.id
         if (other := self.running.get(task_id)) is not None:
             # Its lease ended while this claim was on its way, or the claim would not have been granted.
             other.cancel(StopReason.LEASE_LOST)
             self._replaced.add(other)
-        self.slots.start()
         self.running[task_id] = attempt
-        attempt.started_at = self._clock.monotonic()
         attempt.stop = self._broken_off
         attempt.running = asyncio.get_running_loop().create_task(self._run(attempt))
 
@@ -93,20 +93,17 @@ class Executor(Service):
             if attempt.stop is not None or attempt.task is None:  # before the first step
                 outcome = Outcome(attempt, None)
             else:
-                outcome = Outcome(attempt, TaskStatus.SUCCESS, await self._calls.result(attempt, attempt.task))
+                outcome = Outcome(attempt, _SUCCESS, await self._calls.result(attempt, attempt.task))
         except BaseException as error:
             # BaseException: a task that raises SystemExit or CancelledError has failed, and must not end its neighbours.
             outcome = outcome_of(attempt, error, self._chance.random())
-        self._leave(attempt)
-        self._on_outcome(outcome)
-
-    def _leave(self, attempt: Attempt) -> None:
         attempt.running = None
         if self.running.get(attempt.envelope.id) is attempt:
             del self.running[attempt.envelope.id]
         elif self._replaced:
             self._replaced.discard(attempt)
         self.slots.leave()
+        self._on_outcome(outcome)
 
     def cancel_all(self, reason: StopReason) -> None:
         """Also whatever is started from now on."""

@@ -33,18 +33,19 @@ class Slots:
         self.free += count
         self._note_idle()
 
-    def start(self) -> None:
-        """A reserved slot is taken by an attempt."""
-        assert self.reserved > 0
-        self.reserved -= 1
-        self.running += 1
+    def start(self, count: int) -> None:
+        """Reserved slots are taken by attempts."""
+        assert count <= self.reserved
+        self.reserved -= count
+        self.running += count
 
     def leave(self) -> None:
         """The attempt has ended."""
         assert self.running > 0
         self.running -= 1
         self.free += 1
-        self._note_idle()
+        if self.free == self.total:
+            self._idle.set()
 
     @property
     def is_idle(self) -> bool:

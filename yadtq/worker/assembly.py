@@ -247,7 +247,9 @@ class _Assembly:
     # Who is told of what
 
     def _attempt_ended(self, outcome: Outcome) -> None:
-        self.room.came_back(outcome.attempt.origin)
+        delivery: Delivery = outcome.attempt.origin
+        if delivery.gates:
+            self.room.came_back(delivery)
         self.completer.put(outcome)
         self.claimer.wake()
 

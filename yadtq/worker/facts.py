@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Counters", "WorkerFacts", "rss_bytes"]
 
+# As globals: an access to a member of an enum costs 70 ns in Python 3.11, and these are made for every task.
+_SUCCESS, _RETRYING = TaskStatus.SUCCESS, TaskStatus.RETRYING
 _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 
@@ -46,9 +48,9 @@ class Counters(Listener):
         for outcome, ok in zip(outcomes, accepted, strict=True):
             if not ok:
                 self.fenced += 1
-            elif outcome.status is TaskStatus.SUCCESS:
+            elif outcome.status is _SUCCESS:
                 self.succeeded += 1
-            elif outcome.status is TaskStatus.RETRYING:
+            elif outcome.status is _RETRYING:
                 self.retried += 1
             else:
                 self.failed += 1

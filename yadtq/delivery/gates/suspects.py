@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
     from yadtq.delivery.delivery import Delivery
     from yadtq.task import Task
-    from yadtq.wire.envelope import Envelope
 
 __all__ = ["SuspectGate"]
 
@@ -27,7 +26,7 @@ class SuspectGate:
         self.holder: Delivery | None = None
         self._allowance = 0
 
-    def concerns(self, task: Task[Any, Any] | None, envelope: Envelope) -> bool:
+    def concerns(self, task: Task[Any, Any] | None) -> bool:
         return False
 
     def suspected(self, delivery: Delivery) -> None:

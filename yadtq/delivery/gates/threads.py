@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from yadtq.delivery.delivery import Delivery
     from yadtq.execution.runners.threads import ThreadRunner
     from yadtq.task import Task
-    from yadtq.wire.envelope import Envelope
 
 __all__ = ["THREAD", "ThreadGate"]
 
@@ -27,7 +26,7 @@ class ThreadGate:
         self._threads = threads
         self._gone: set[Delivery] = set()
 
-    def concerns(self, task: Task[Any, Any] | None, envelope: Envelope) -> bool:
+    def concerns(self, task: Task[Any, Any] | None) -> bool:
         return task is not None and not task.is_async
 
     def ask(self, delivery: Delivery, now: float) -> On | None:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from yadtq.delivery.delivery import Delivery
     from yadtq.task import Task
-    from yadtq.wire.envelope import Envelope
 
 __all__ = ["UnknownTasks"]
 
@@ -25,7 +24,7 @@ class UnknownTasks:
     def __init__(self, window_s: float) -> None:
         self._window_s = window_s
 
-    def concerns(self, task: Task[Any, Any] | None, envelope: Envelope) -> bool:
+    def concerns(self, task: Task[Any, Any] | None) -> bool:
         return task is None
 
     def ask(self, delivery: Delivery, now: float) -> Until | None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from yadtq.delivery.place import Place
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from yadtq.delivery.delivery import Delivery, Source
 
 __all__ = ["PartitionTurns"]
@@ -26,8 +28,9 @@ class PartitionTurns:
         #: None empty; the one at the front has waited longest for its turn.
         self._queues: OrderedDict[Source, deque[Delivery]] = OrderedDict()
 
-    def add(self, delivery: Delivery) -> None:
-        self._queue(delivery.source).append(delivery)
+    def add(self, deliveries: Sequence[Delivery]) -> None:
+        if deliveries:
+            self._queue(deliveries[0].source).extend(deliveries)
 
     def put_first(self, delivery: Delivery) -> None:
         self._queue(delivery.source).appendleft(delivery)

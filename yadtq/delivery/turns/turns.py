@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from yadtq.delivery.delivery import Delivery
 
 __all__ = ["Turns"]
@@ -13,8 +15,8 @@ __all__ = ["Turns"]
 class Turns(Protocol):
     """A queue of queues. No I/O. Deliveries of a lost source are dropped on their way out."""
 
-    def add(self, delivery: Delivery) -> None:
-        """Behind what waits already."""
+    def add(self, deliveries: Sequence[Delivery]) -> None:
+        """Behind what waits already. All of one source: they come in one batch."""
         ...
 
     def put_first(self, delivery: Delivery) -> None:

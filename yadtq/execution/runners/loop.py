@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Collection
+    from collections.abc import Awaitable, Callable, Collection
 
     from yadtq.execution.attempt import Attempt
     from yadtq.execution.limits import Limits
-    from yadtq.execution.runners.runner import Call
 
 __all__ = ["LoopRunner"]
 
@@ -20,10 +19,11 @@ class LoopRunner:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
-    def call(self, attempt: Attempt, call: Call, timeout_s: float | None) -> Awaitable[Any]:
-        if timeout_s is not None:
-            self._limits.start(attempt, timeout_s)
-        function, args, kwargs = call
+    def call(
+        self, attempt: Attempt, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Awaitable[Any]:
+        if attempt.timeout_s is not None:
+            self._limits.start(attempt, attempt.timeout_s)
         return function(*args, **kwargs)  # type: ignore[no-any-return]
 
     def left_behind(self) -> Collection[Attempt]:

@@ -9,10 +9,7 @@ if TYPE_CHECKING:
 
     from yadtq.execution.attempt import Attempt
 
-__all__ = ["Call", "Runner"]
-
-Call = tuple["Callable[..., Any]", tuple[Any, ...], dict[str, Any]]
-"""A function with the arguments of this attempt."""
+__all__ = ["Runner"]
 
 
 class Runner(Protocol):
@@ -21,8 +18,10 @@ class Runner(Protocol):
     The attempt is stopped by cancelling the asyncio task that awaits `call`: the runner then leaves the function or ends it.
     """
 
-    def call(self, attempt: Attempt, call: Call, timeout_s: float | None) -> Awaitable[Any]:
-        """What the function returns. Its time limit runs from the moment when the function really begins."""
+    def call(
+        self, attempt: Attempt, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Awaitable[Any]:
+        """What the function returns. `attempt.timeout_s` runs from the moment when the function really begins."""
         ...
 
     def left_behind(self) -> Collection[Attempt]:

@@ -12,6 +12,7 @@ import contextlib
 import inspect
 import math
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from yadtq.execution.attempt import Attempt
     from yadtq.execution.limits import Limits
-    from yadtq.execution.runners.runner import Call
 
 __all__ = ["ThreadRunner"]
 
@@ -46,14 +46,15 @@ class ThreadRunner:
     def left_behind(self) -> Collection[Attempt]:
         return [attempt for attempt in self._busy.values() if attempt.running is None]
 
-    async def call(self, attempt: Attempt, call: Call, timeout_s: float | None) -> Any:
-        function, args, kwargs = call
-        value = await self._in_thread(attempt, lambda: function(*args, **kwargs), timeout_s)
+    async def call(
+        self, attempt: Attempt, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        value = await self._in_thread(attempt, partial(function, *args, **kwargs))
         if inspect.isawaitable(value):  # a plain decorator around an async function
             value = await value
         return value
 
-    async def _in_thread(self, attempt: Attempt, function: Callable[[], Any], timeout_s: float | None) -> Any:
+    async def _in_thread(self, attempt: Attempt, function: Callable[[], Any]) -> Any:
         """If this is cancelled, `function` goes on, or is not begun any more."""
         place = object()
         await self._places.acquire_on_behalf_of(place)
@@ -75,8 +76,8 @@ class ThreadRunner:
                     loop.call_soon_threadsafe(self._leave, place)
 
         try:
-            if timeout_s is not None:  # only now: a task must not time out in the queue for a thread
-                self._limits.start(attempt, timeout_s)
+            if attempt.timeout_s is not None:  # only now: a task must not time out in the queue for a thread
+                self._limits.start(attempt, attempt.timeout_s)
             return await anyio.to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=self._unlimited)
         finally:
             with lock:
