@@ -18,7 +18,8 @@ from yadtq.delivery.place import Place
 from yadtq.errors import StoreUnavailable
 from yadtq.execution.attempt import Attempt
 from yadtq.runtime.service import Service, Stage
-from yadtq.store.tasks.verbs import ENDED, SUSPECT, SUSPECT_FROM, WAIT, Claim
+from yadtq.store.tasks.verbs import DAMAGED, ENDED, SUSPECT, SUSPECT_FROM, WAIT, Claim
+from yadtq.wire.deadletter import DeadReason
 
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus as Started
@@ -131,13 +132,12 @@ class Claimer(Service):
         if batch:
             self._slots.reserve(len(batch))
             self.claiming += len(batch)
-            try:
-                await self._claim(batch)
-            finally:
-                self.claiming -= len(batch)
+            if not await self._claim(batch):
+                await anyio.sleep(_OUTAGE_RETRY_S)
         return True
 
-    async def _claim(self, batch: list[Delivery]) -> None:
+    async def _claim(self, batch: list[Delivery]) -> bool:
+        """False: Redis is away."""
         claims = []
         for delivery in batch:
             if not delivery.nonce:
@@ -145,15 +145,14 @@ class Claimer(Service):
             claims.append(Claim(delivery.envelope.id, delivery.nonce))
         try:
             replies = await self._tasks.claim(self._worker_id, claims, self._to.suspects.allowance())
-        except StoreUnavailable as error:
+        except StoreUnavailable:
             # The claim may have been made: it goes again with the same nonces and is answered as if for the first time.
-            log.warning("claiming stops: %s", error)
-            self._slots.give_back(len(batch))
+            # The store itself says in the log that it is away.
+            self._give_back(batch, 0)
             for delivery in batch:
                 self._room.came_back(delivery)
             self._room.put_first(batch)
-            await anyio.sleep(_OUTAGE_RETRY_S)
-            return
+            return False
         now = self._clock.monotonic()
         granted = 0
         for delivery, reply in zip(batch, replies, strict=True):
@@ -161,6 +160,12 @@ class Claimer(Service):
                 granted += 1
             elif reply.verdict <= 0:
                 self._refuse(delivery, reply)
+        self._give_back(batch, granted)
+        return True
+
+    def _give_back(self, batch: list[Delivery], granted: int) -> None:
+        """The claim is answered: slots are taken by what was granted, the others are free again."""
+        self.claiming -= len(batch)
         self._slots.start(granted)
         self._slots.give_back(len(batch) - granted)
 
@@ -170,9 +175,8 @@ class Claimer(Service):
         if verdict == ENDED:
             self._to.endings.ended(delivery)
         elif verdict == WAIT:
-            if (
-                delivery.envelope.id in self._to.executor.running
-            ):  # since this claim was sent: its end is heard of at once
+            # It may run here since this claim was sent: then its end is heard of at once.
+            if delivery.envelope.id in self._to.executor.running:
                 self._room.hold(delivery, delivery.envelope.id)
             else:
                 delivery.parked_s = min(max(_FIRST_LOOK_S, 2 * delivery.parked_s), _LOOK_CAP_S)
@@ -181,22 +185,16 @@ class Claimer(Service):
             log.warning("%r has ended %d workers: it runs with no other suspect beside it", delivery, reply.crashes)
             self._to.suspects.suspected(delivery)
             self._room.put_first([delivery])
+        elif verdict == DAMAGED:
+            # The claim holds it, so nobody else takes it meanwhile.
+            attempt = self._attempt(delivery, reply, self._clock.monotonic())
+            self._to.doomed.end(attempt, DeadReason.CORRUPT_STATE, "what Redis holds of this task can't be read")
 
     def _grant(self, delivery: Delivery, reply: ClaimReply, now: float) -> bool:
         """Whether it runs, and so has a slot."""
         if reply.crashes >= SUSPECT_FROM:
             self._to.suspects.granted(delivery)
-        attempt = Attempt(
-            delivery.envelope,
-            delivery.task,
-            reply.verdict,
-            delivery.nonce,
-            reply.crashes,
-            reply.failures,
-            now,
-            now,
-            delivery,
-        )
+        attempt = self._attempt(delivery, reply, now)
         # One that has crashed nobody and whose name is known can be run.
         if (reply.crashes or delivery.task is None) and self._to.doomed.takes(attempt):
             self._room.came_back(delivery)
@@ -204,6 +202,20 @@ class Claimer(Service):
         delivery.place = _RUNNING
         self._start(attempt)
         return True
+
+    @staticmethod
+    def _attempt(delivery: Delivery, reply: ClaimReply, now: float) -> Attempt:
+        return Attempt(
+            delivery.envelope,
+            delivery.task,
+            max(0, reply.verdict),
+            delivery.nonce,
+            reply.crashes,
+            reply.failures,
+            now,
+            now,
+            delivery,
+        )
 
     def _hold_double(self, delivery: Delivery) -> None:
         """Its task runs here already, under another delivery's lease: the end of that is the event it waits for."""

@@ -115,7 +115,8 @@ class Completer(Service):
                     # The drain has waited for `lease_s`: these leases have ended, and the tasks are others' to run again.
                     log.error("%d outcomes are given up: %s", len(self._outcomes), error)
                     break
-                log.warning("%d outcomes are kept until Redis answers: %s", len(self._outcomes), error)
+                # The store itself says in the log that it is away.
+                log.debug("%d outcomes are kept until Redis answers", len(self._outcomes))
                 await anyio.sleep(_OUTAGE_RETRY_S)
         self._settled.set()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["DeadLetters"]
 
 log = logging.getLogger("yadtq.worker")
+
+#: Of a value that is too large to be kept whole.
+_CUT_BYTES = 100_000
 
 
 class DeadLetters:
@@ -40,7 +44,8 @@ class DeadLetters:
             )
             then()
 
-        self._outbox.put([self._letter(delivery, reason, detail)], written)
+        letter = self._letter(delivery, reason, detail)
+        self._outbox.put([letter], written, lambda _, too_large: [_cut(letter) if too_large else letter])
 
     def _letter(self, delivery: Delivery, reason: DeadReason, detail: str) -> OutRecord:
         record, envelope = delivery.record, delivery.envelope
@@ -64,3 +69,14 @@ class DeadLetters:
             record.key,
             headers=[*record.headers, *((name, text.encode()) for name, text in headers.items())],
         )
+
+
+def _cut(letter: OutRecord) -> OutRecord:
+    """With the headers of a letter the record may be over a limit that it was under before: its beginning has to do."""
+    value = letter.value or b""
+    size = [
+        ("yadtq-size", str(len(value)).encode()),
+        ("yadtq-sha256", hashlib.sha256(value).hexdigest().encode()),
+    ]
+    key = letter.key[:_CUT_BYTES] if letter.key is not None else None
+    return letter._replace(value=value[:_CUT_BYTES], key=key, headers=[*letter.headers, *size])

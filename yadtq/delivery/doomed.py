@@ -38,15 +38,16 @@ class Doomed:
     def takes(self, attempt: Attempt) -> bool:
         """Whether it can't be run; then it is taken care of from here on."""
         if attempt.crashes >= self._crash_limit:
-            self._end(attempt, DeadReason.CRASHED, f"{attempt.crashes} attempts ended with their worker")
+            self.end(attempt, DeadReason.CRASHED, f"{attempt.crashes} attempts ended with their worker")
         elif attempt.task is None:
             name = attempt.envelope.task
-            self._end(attempt, DeadReason.UNKNOWN_TASK, f"no task {name!r} in app {self._app!r}")
+            self.end(attempt, DeadReason.UNKNOWN_TASK, f"no task {name!r} in app {self._app!r}")
         else:
             return False
         return True
 
-    def _end(self, attempt: Attempt, reason: DeadReason, detail: str) -> None:
+    def end(self, attempt: Attempt, reason: DeadReason, detail: str) -> None:
+        """Its dead letter, and then FAILED."""
         delivery: Delivery = attempt.origin
         delivery.place = Place.OUTBOX
         self.attempts[attempt.envelope.id] = attempt

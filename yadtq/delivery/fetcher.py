@@ -12,6 +12,7 @@ from yadtq.delivery.allowance import allowance
 from yadtq.delivery.delivery import UNDECODABLE, Delivery
 from yadtq.delivery.place import Place
 from yadtq.errors import EnvelopeError
+from yadtq.runtime.seams import Unreadable, next_offset
 from yadtq.runtime.service import Service, Stage
 from yadtq.wire.deadletter import DeadReason
 from yadtq.wire.envelope import decode_envelope
@@ -53,7 +54,7 @@ class Decoder:
 
     def receive(self, partition: Partition, records: Sequence[ConsumedRecord]) -> None:
         """Consecutive records of one partition."""
-        tracker = self.partitions.tracker(partition, records[0].offset, records[-1].offset)
+        tracker = self.partitions.tracker(partition, records[0].offset, next_offset(records[-1]))
         now, find, make = self.clock.monotonic(), self.registry.find, self.make
         fresh: list[Delivery] = []
         for record in records:
@@ -65,7 +66,8 @@ class Decoder:
                 delivery = make(record, UNDECODABLE, None, source=tracker, now=now)
                 tracker.receive(record.offset, delivery)
                 delivery.place = Place.OUTBOX
-                self.dead_letters.put(delivery, DeadReason.UNDECODABLE, str(error), delivery.release)
+                detail = record.reason if isinstance(record, Unreadable) else str(error)
+                self.dead_letters.put(delivery, DeadReason.UNDECODABLE, detail, delivery.release)
             else:
                 delivery = make(record, envelope, find(envelope.task), source=tracker, now=now)
                 tracker.receive(record.offset, delivery)

@@ -14,21 +14,25 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
-from yadtq.errors import BrokerUnavailable
+from yadtq.errors import BrokerRefused, BrokerUnavailable
 from yadtq.runtime.service import Service, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from anyio.abc import TaskStatus as Started
 
+    from yadtq.runtime.clock import Clock
     from yadtq.runtime.seams import OutRecord, Producer
+
+    Instead = Callable[[str, bool], "Sequence[OutRecord] | None"]
 
 __all__ = ["Outbox"]
 
 log = logging.getLogger("yadtq.worker")
 
 _RETRY_S = 0.5
+_REFUSED_RETRY_S = 10.0
 #: Records in one append, at most. They may be a megabyte each.
 _MOST = 100
 
@@ -36,6 +40,7 @@ _MOST = 100
 class _Entry(NamedTuple):
     records: Sequence[OutRecord]
     then: Callable[[], None]
+    instead: Instead | None
 
 
 class Outbox(Service):
@@ -44,25 +49,33 @@ class Outbox(Service):
     name = "outbox"
     stage = Stage.OUTBOX
 
-    def __init__(self, producer: Producer) -> None:
+    def __init__(self, *, producer: Producer, clock: Clock) -> None:
         self._producer = producer
+        self._clock = clock
         self._entries: deque[_Entry] = deque()
+        #: Refused for a reason that an operator may remove, with the monotonic time of the next try.
+        self._refused: deque[tuple[float, _Entry]] = deque()
         self._woken = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
         self._stopped = False
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._entries) + len(self._refused)
 
-    def put(self, records: Sequence[OutRecord], then: Callable[[], None]) -> None:
-        """Append all of `records`, then call `then`, once. It must not wait, and must not raise."""
-        self._entries.append(_Entry(records, then))
+    def put(self, records: Sequence[OutRecord], then: Callable[[], None], instead: Instead | None = None) -> None:
+        """Append all of `records`, then call `then`, once. Neither callback may wait or raise.
+
+        instead: asked if Kafka refuses them for good (too large, forbidden), with the reason and whether a smaller record
+        might do: gives other records, or None to drop the entry without `then`. Without it they are tried again slowly:
+        what depends on them must not happen before.
+        """
+        self._entries.append(_Entry(records, then, instead))
         self._empty.clear()
         self._woken.set()
 
     def stop(self) -> None:
-        """`run` returns when everything is appended, or Kafka has refused once more."""
+        """`run` returns when everything is appended, or Kafka has not taken it once more."""
         self._stopped = True
         self._woken.set()
 
@@ -71,28 +84,46 @@ class Outbox(Service):
 
     async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
-        while self._entries or not self._stopped:
+        while len(self) or not self._stopped:
+            self._take_up_refused()
             if not self._entries:
-                self._empty.set()
-                await self._woken.wait()
-                self._woken.clear()
+                if self._stopped:
+                    break
+                if not self._refused:
+                    self._empty.set()
+                await self._wait()
             elif not await self._append() and self._stopped:
-                log.error(
-                    "%d entries of the outbox are given up: their records will be delivered again", len(self._entries)
-                )
                 break
+        if len(self):
+            log.error("%d entries of the outbox are given up: their records will be delivered again", len(self))
         self._empty.set()
 
+    async def _wait(self) -> None:
+        self._woken.clear()
+        seconds = None if not self._refused else max(0.0, self._refused[0][0] - self._clock.monotonic())
+        with anyio.move_on_after(seconds):
+            await self._woken.wait()
+
+    def _take_up_refused(self) -> None:
+        now = self._clock.monotonic()
+        while self._refused and self._refused[0][0] <= now:
+            self._entries.append(self._refused.popleft()[1])
+
     async def _append(self) -> bool:
-        count, records = self._next()
+        """False: Kafka is away."""
+        entries, records = self._next()
         try:
             await self._producer.append(records)
         except BrokerUnavailable as error:
             log.warning("%d records wait in the outbox until Kafka answers: %s", len(records), error)
+            doubtful = range(len(records)) if error.uncertain is None else error.uncertain
+            self._settle(entries, set(doubtful) - error.refused.keys(), error.refused, frozenset())
             await anyio.sleep(_RETRY_S)
             return False
-        for _ in range(count):
-            self._entries.popleft().then()
+        except BrokerRefused as error:
+            self._settle(entries, set(), error.refused, error.too_large)
+        else:
+            self._settle(entries, set(), {}, frozenset())
         return True
 
     def _next(self) -> tuple[int, list[OutRecord]]:
@@ -103,3 +134,29 @@ class Outbox(Service):
                 return count, records
             records += entry.records
         return len(self._entries), records
+
+    def _settle(
+        self, count: int, doubtful: Collection[int], refused: Mapping[int, str], too_large: Collection[int]
+    ) -> None:
+        """The first `count` entries were sent. doubtful, refused, too_large: by the place of a record among all of them."""
+        sent = [self._entries.popleft() for _ in range(count)]
+        again = []
+        at = 0
+        for entry in sent:
+            places = range(at, at := at + len(entry.records))
+            if any(place in doubtful for place in places):
+                again.append(entry)  # as a whole: a record that is there twice is recognised by its id
+            elif reasons := [refused[place] for place in places if place in refused]:
+                self._refuse(entry, reasons[0], too_large=any(place in too_large for place in places))
+            else:
+                entry.then()
+        self._entries.extendleft(reversed(again))
+
+    def _refuse(self, entry: _Entry, reason: str, *, too_large: bool) -> None:
+        if entry.instead is None:
+            log.error(
+                "Kafka refuses records of the outbox; they are tried again every %g s: %s", _REFUSED_RETRY_S, reason
+            )
+            self._refused.append((self._clock.monotonic() + _REFUSED_RETRY_S, entry))
+        elif (records := entry.instead(reason, too_large)) is not None:
+            self._entries.append(_Entry(records, entry.then, None))

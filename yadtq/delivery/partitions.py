@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from yadtq.delivery.tracker import PartitionTracker
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Mapping
 
     from yadtq.delivery.delivery import Delivery
     from yadtq.runtime.seams import Partition, TaskConsumer
@@ -28,18 +28,34 @@ class Partitions:
     def __init__(self) -> None:
         self.trackers: dict[Partition, PartitionTracker[Delivery]] = {}
         self.assigned: tuple[Partition, ...] = ()
+        #: The identity of each partition's log, "" where it is not known.
+        self._logs: dict[Partition, str] = {}
 
-    def assign(self, partitions: Collection[Partition]) -> None:
-        """Keep the trackers of kept partitions; let go of the others, whose waiting records are another's to claim."""
+    def assign(self, partitions: Mapping[Partition, str]) -> None:
+        """Keep the trackers of kept partitions; let go of the others, whose waiting records are another's to claim.
+
+        partitions: each with the identity of its log. Another identity is another log (its topic was deleted and made
+        again): what is known of the old one is dropped, and nothing of it is committed any more.
+        """
         # In order: what is done with them must not depend on the hash seed of the process.
         self.assigned = tuple(sorted(partitions))
-        for partition in self.trackers.keys() - set(self.assigned):
+        for partition in [
+            each for each in self.trackers if each not in partitions or self._is_another(partitions, each)
+        ]:
             self.trackers.pop(partition).lost = True
+        self._logs = dict(partitions)
         for tracker in self.trackers.values():
             tracker.reassigned()
 
-    def tracker(self, partition: Partition, first: int, last: int) -> PartitionTracker[Delivery]:
-        """The tracker for a batch of records with the offsets first to last; a new one if the log began again below."""
+    def _is_another(self, partitions: Mapping[Partition, str], partition: Partition) -> bool:
+        before, now = self._logs.get(partition, ""), partitions[partition]
+        return before != now and "" not in (before, now)
+
+    def tracker(self, partition: Partition, first: int, position: int) -> PartitionTracker[Delivery]:
+        """The tracker for a batch of records that begins at `first`; a new one if the log began again below.
+
+        position: the first offset after the batch.
+        """
         tracker = self.trackers.get(partition)
         if tracker is not None and tracker.is_rewind(first):
             log.error("%s/%d was reset to an earlier offset: reading it again from %d", *partition, first)
@@ -47,7 +63,7 @@ class Partitions:
             tracker = None
         if tracker is None:
             tracker = self.trackers[partition] = PartitionTracker(first)
-        tracker.position = last + 1
+        tracker.position = position
         return tracker
 
     def watermarks(self, *, again: bool = False) -> dict[Partition, int]:

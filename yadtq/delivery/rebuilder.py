@@ -65,7 +65,7 @@ class Rebuilder(Service):
                 count = await self._rebuild()
                 log.info("%d tasks of the backlog are registered again", count)
             except (BrokerUnavailable, StoreUnavailable) as error:
-                log.warning("the backlog can't be registered yet: %s", error)
+                log.info("the backlog can't be registered yet: %s", error)
                 await anyio.sleep(_RETRY_S)
                 self._woken.set()
 

@@ -52,7 +52,8 @@ class Renewer(Periodic):
         self._interval_s = settings.heartbeat_s
         self._restorable_s = settings.result_ttl_s / 2
         self._on_data_lost = on_data_lost
-        self._incarnation: str | None = None
+        #: The name of Redis's data set, "" until it has answered.
+        self.data_set = ""
 
     def interval_s(self) -> float:
         return self._interval_s
@@ -66,13 +67,12 @@ class Renewer(Periodic):
             incarnation = await self._store.incarnation()
             for at in range(0, len(due), _MOST):
                 await self._renew(due[at : at + _MOST], now)
-        except StoreUnavailable as error:
-            log.warning("leases are not renewed: %s", error)
-            return
-        if self._incarnation not in (None, incarnation):
-            log.error("Redis has lost its data (incarnation %s is now %s)", self._incarnation, incarnation)
+        except StoreUnavailable:
+            return  # the store itself says so; leases live for some rounds more
+        if self.data_set not in ("", incarnation):
+            log.error("Redis has lost its data, or went back in time (%s is now %s)", self.data_set, incarnation)
             self._on_data_lost()
-        self._incarnation = incarnation
+        self.data_set = incarnation
 
     async def _renew(self, attempts: list[Attempt], now: float) -> None:
         leases = [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import anyio
@@ -77,8 +78,10 @@ class Stragglers(Service):
         self._age_s = options.straggler_age_s
         self._woken = asyncio.Event()
         self._stopped = False
-        #: A partition's next copies go when those before are in Kafka.
-        self._moving: set[Partition] = set()
+        #: How many copies of a partition are on their way; its next ones go when they are all in Kafka.
+        self._moving: Counter[Partition] = Counter()
+        #: Kafka refuses their copies: they stay where they are, and hold the watermark back until they have ended.
+        self._immovable: set[Delivery] = set()
 
     def wake(self) -> None:
         self._woken.set()
@@ -101,21 +104,30 @@ class Stragglers(Service):
 
     def look(self) -> None:
         now = self._clock.monotonic()
+        self._immovable = {each for each in self._immovable if each.place in _HELD_BACK}
         for partition, tracker in self._partitions.trackers.items():
-            if partition not in self._moving and (found := late(tracker, now=now, span=self._span, age_s=self._age_s)):
-                self._move(partition, found[:_MOVED_AT_ONCE])
+            if not self._moving[partition]:
+                found = late(tracker, now=now, span=self._span, age_s=self._age_s)
+                self._move(partition, [each for each in found if each not in self._immovable][:_MOVED_AT_ONCE])
 
     def _move(self, partition: Partition, found: list[Delivery]) -> None:
-        copies = [
-            OutRecord(record.topic, record.value, record.key, record.partition, list(record.headers))
-            for record in (delivery.record for delivery in found)
-        ]
+        self._moving[partition] = len(found)
+        for delivery in found:
+            self._copy(partition, delivery)
+        if found:
+            log.info("%d records move to the tail of %s/%d: %r first", len(found), *partition, found[0])
+
+    def _copy(self, partition: Partition, delivery: Delivery) -> None:
+        record = delivery.record
+        copy = OutRecord(record.topic, record.value, record.key, record.partition, list(record.headers))
 
         def moved() -> None:
-            log.info("%d records moved to the tail of %s/%d: %r first", len(found), *partition, found[0])
-            self._moving.discard(partition)
-            for delivery in found:
-                delivery.source.release(delivery)  # its offset only: the delivery goes on where it is
+            self._moving[partition] -= 1
+            delivery.source.release(delivery)  # its offset only: the delivery goes on where it is
 
-        self._moving.add(partition)
-        self._outbox.put(copies, moved)
+        def refused(reason: str, _too_large: bool) -> None:
+            self._moving[partition] -= 1
+            self._immovable.add(delivery)
+            log.error("%r can't be moved to the tail of its partition, which waits for it: %s", delivery, reason)
+
+        self._outbox.put([copy], moved, refused)

@@ -39,4 +39,6 @@ DEAD_LETTER_HEADERS = (
     "yadtq-task",
     "yadtq-worker",
     "yadtq-at",  # ms since the epoch
+    "yadtq-size",  # of the original value in bytes, if it was too large to be kept whole
+    "yadtq-sha256",  # of the original value, in that case
 )

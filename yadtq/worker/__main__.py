@@ -1,7 +1,7 @@
 """`python -m yadtq.worker module:app`: one worker process.
 
-Exit status: 0 drained, 1 Kafka or Redis could not be reached or a part failed, 2 wrong settings or arguments,
-70 the event loop was blocked for too long.
+Exit status: 0 drained, 1 a part failed, 2 wrong settings or arguments, 69 Kafka or Redis could not be reached, 70 the event
+loop was blocked for too long.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from yadtq.app import load_app
-from yadtq.errors import ConfigError, YadtqError
+from yadtq.errors import BrokerUnavailable, ConfigError, StoreUnavailable, YadtqError
 from yadtq.settings import WorkerSettings
+from yadtq.wire import exits
+from yadtq.wire.inherited import Inherited
 from yadtq.worker.logs import quieten_aiokafka
 from yadtq.worker.parent import report_to_supervisor
 from yadtq.worker.worker import Worker, make_worker
@@ -92,29 +94,31 @@ def main(argv: list[str] | None = None) -> int:
         level=arguments.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
     )
     quieten_aiokafka()
-    pipe = os.environ.get("YADTQ_PIPE")
-    if (lock := os.environ.get("YADTQ_SLOT_LOCK", "")).isdigit():
-        os.set_inheritable(int(lock), False)  # a task's child process must not keep the slot after our death
+    inherited = Inherited.take(os.environ)
+    if inherited.lock.isdigit():
+        os.set_inheritable(int(inherited.lock), False)  # a task's child process must not keep the slot after our death
     try:
         app = load_app(arguments.app)
         app.configure(kafka=arguments.kafka, redis=arguments.redis)
         options = WorkerSettings.load(concurrency=arguments.concurrency, queues=arguments.queues)
-        slot, worker_id = os.environ.get("YADTQ_SLOT"), os.environ.get("YADTQ_SLOT_WORKER")
 
         async def start() -> None:
-            await serve(make_worker(app, options, slot=slot, worker_id=worker_id, pipe=pipe))
+            await serve(make_worker(app, options, inherited))
 
         calm_the_collector()
         with asyncio.Runner(loop_factory=loop_factory(options.loop)) as runner:
             runner.run(start())
     except ConfigError as error:
         print(f"yadtq: {error}", file=sys.stderr)
-        report_to_supervisor(pipe, str(error))
-        return 2
+        report_to_supervisor(inherited.pipe, str(error))
+        return exits.MISCONFIGURED
+    except (BrokerUnavailable, StoreUnavailable) as error:
+        print(f"yadtq: {error}", file=sys.stderr)
+        return exits.UNREACHABLE
     except YadtqError as error:
         print(f"yadtq: {error}", file=sys.stderr)
-        return 1
-    return 0
+        return exits.FAILED
+    return exits.DRAINED
 
 
 if __name__ == "__main__":

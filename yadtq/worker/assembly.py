@@ -120,7 +120,7 @@ class _Assembly:
         topics = [outside.names.tasks(queue) for queue in self._options.queues]
         self.consumer = outside.broker.consumer(topics, instance_id=identity.slot)
         self.partitions = Partitions()
-        self.outbox = Outbox(self.producer)
+        self.outbox = Outbox(producer=self.producer, clock=outside.clock)
         self.counters = Counters()
         self.signals = Signals()
         self._dead_letters = DeadLetters(
@@ -297,6 +297,7 @@ class _Assembly:
             failed=counters.failed,
             retried=counters.retried,
             fenced=counters.fenced,
+            store=self.renewer.data_set,
         )
 
 

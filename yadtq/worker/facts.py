@@ -24,7 +24,10 @@ _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 @dataclass(frozen=True, slots=True)
 class WorkerFacts:
-    """running: the oldest hundred. partitions: records not finished, by topic/partition. parked: waiting for something."""
+    """running: the oldest hundred. partitions: records not finished, by topic/partition. parked: waiting for something.
+
+    store: the name of Redis's data set.
+    """
 
     running: tuple[RunningTask, ...]
     partitions: dict[str, int]
@@ -33,6 +36,7 @@ class WorkerFacts:
     failed: int
     retried: int
     fenced: int
+    store: str
 
 
 class Counters(Listener):

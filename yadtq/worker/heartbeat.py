@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import anyio
@@ -12,7 +12,7 @@ import anyio
 from yadtq.errors import BrokerUnavailable
 from yadtq.runtime.seams import OutRecord
 from yadtq.runtime.service import Service
-from yadtq.wire.heartbeat import Heartbeat
+from yadtq.wire.heartbeat import Heartbeat, seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,12 +34,17 @@ _SEND_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """worker_id: of this process. slot: its static membership id. What stays the same in all its heartbeats."""
+    """What stays the same in all heartbeats of this process.
+
+    slot: its static membership id. supervisor: the id of who started it. secret: seals the heartbeats; known to both.
+    """
 
     worker_id: str
     slot: str | None
     queues: tuple[str, ...]
     concurrency: int
+    supervisor: str | None = None
+    secret: str = field(default="", repr=False)
 
 
 class Heart(Service):
@@ -106,8 +111,12 @@ class Heart(Service):
 
     async def _send(self) -> None:
         self._sending = True
+        value = self._heartbeat().encode()
         record = OutRecord(
-            self._outside.names.heartbeats, self._heartbeat().encode(), self._identity.worker_id.encode()
+            self._outside.names.heartbeats,
+            value,
+            self._identity.worker_id.encode(),
+            headers=seal(value, self._identity.secret),
         )
         try:
             await self._producer.append([record])
@@ -123,6 +132,7 @@ class Heart(Service):
         return Heartbeat(
             worker=identity.worker_id,
             slot=identity.slot,
+            supervisor=identity.supervisor,
             host=host,
             pid=pid,
             phase=self.phase,
@@ -139,4 +149,5 @@ class Heart(Service):
             failed=facts.failed,
             retried=facts.retried,
             fenced=facts.fenced,
+            store=facts.store,
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from yadtq.runtime.service import first_cause, start_services
+from yadtq.wire.inherited import Inherited
 from yadtq.worker.assembly import Given, assemble
 from yadtq.worker.drain import drain, in_order
 from yadtq.worker.heartbeat import Identity
@@ -30,29 +31,30 @@ log = logging.getLogger("yadtq.worker")
 
 _END_S = 5.0
 _DISCONNECT_S = 12.0
+_NOTHING = Inherited()
 
 
 def make_worker(
-    app: Yadtq,
-    options: WorkerSettings,
-    *,
-    slot: str | None = None,
-    worker_id: str | None = None,
-    pipe: str | None = None,
-    outside: Outside | None = None,
+    app: Yadtq, options: WorkerSettings, inherited: Inherited = _NOTHING, *, outside: Outside | None = None
 ) -> Worker:
-    """slot, worker_id, pipe: given by a supervisor. slot is the static membership id, worker_id is of this process."""
+    """A worker on this machine. inherited: from its supervisor. outside: other servers than the app's own."""
     outside = outside or app.outside()
-    if worker_id is None:
-        host, pid = outside.place
-        worker_id = f"{host}.{pid}:{outside.chance.getrandbits(32):08x}"
+    host, pid = outside.place
+    identity = Identity(
+        worker_id=inherited.worker or f"{host}.{pid}:{outside.chance.getrandbits(32):08x}",
+        slot=inherited.slot or None,
+        queues=options.queues,
+        concurrency=options.concurrency,
+        supervisor=inherited.supervisor or None,
+        secret=inherited.secret,
+    )
     return Worker(
         Given(
             app=app,
-            identity=Identity(worker_id, slot, options.queues, options.concurrency),
+            identity=identity,
             options=options,
             outside=outside,
-            machine=Machine.this(pipe=pipe, clock=outside.clock, options=options),
+            machine=Machine.this(pipe=inherited.pipe or None, clock=outside.clock, options=options),
         )
     )
 

@@ -25,11 +25,11 @@ def busy_for(seconds: float) -> None:
 class SimThreads(ThreadRunner):
     """Keeps the account of `ThreadRunner`: what can't be stopped goes on, and holds its thread."""
 
-    async def _in_thread(self, attempt: Attempt, function: Callable[[], Any], timeout_s: float | None) -> Any:
+    async def _in_thread(self, attempt: Attempt, function: Callable[[], Any]) -> Any:
         place = object()
         await self._places.acquire_on_behalf_of(place)
-        if timeout_s is not None:
-            self._limits.start(attempt, timeout_s)
+        if attempt.timeout_s is not None:
+            self._limits.start(attempt, attempt.timeout_s)
         self._busy[place] = attempt
         loop = asyncio.get_running_loop()
         returned = loop.create_future()
