@@ -66,7 +66,7 @@ async def run(options: Options, console: Console) -> int:
     async with AsyncExitStack() as cleanup:
         kafka, redis = await _servers(options, cleanup)
         files = await asyncio.to_thread(standard_library, options.limit)
-        return await Demo(options, name, kafka, redis, files, console).run()
+        return await Demo(options, console, name=name, kafka=kafka, redis=redis, files=files).run()
 
 
 async def _servers(options: Options, cleanup: AsyncExitStack) -> tuple[str, str]:
@@ -79,7 +79,9 @@ async def _servers(options: Options, cleanup: AsyncExitStack) -> tuple[str, str]
 class Demo:
     """`await run()` once."""
 
-    def __init__(self, options: Options, name: str, kafka: str, redis: str, files: list[str], console: Console) -> None:
+    def __init__(
+        self, options: Options, console: Console, *, name: str, kafka: str, redis: str, files: list[str]
+    ) -> None:
         self._options, self._name, self._console = options, name, console
         self._kafka, self._redis = kafka, redis
         self._files = files
