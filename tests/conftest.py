@@ -20,7 +20,8 @@ from tests.support.leak_watch import ErrorCollector, no_task_left, pending_tasks
 from tests.support.redis_server import RedisServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    import asyncio
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
 
 
@@ -30,6 +31,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=("kafka", "embedded", "both"),
         help="servers to test against; both: tests marked smoke run on each (default: real Kafka where it can be run)",
     )
+    parser.addoption("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="event loop of the async tests")
+
+
+class OnUvloop:
+    """A plugin for `--loop uvloop`. Registered for that alone, since with it pytest-asyncio parametrises every test."""
+
+    def pytest_asyncio_loop_factories(self) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+        import uvloop
+
+        return {"uvloop": uvloop.new_event_loop}
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -38,7 +49,9 @@ def pytest_report_header(config: pytest.Config) -> str:
     return "yadtq stack: " + " and ".join(map(stacks.describe, names))
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--loop") == "uvloop":
+        config.pluginmanager.register(OnUvloop(), "yadtq-uvloop")
     # What a script starts in the background is born deaf to SIGINT, and so are its children: tests that send one would fail.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

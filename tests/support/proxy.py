@@ -238,7 +238,8 @@ class Proxy:
             await self._rule_change()
         _, writer = link.ends(direction)
         if writer and direction not in link.tainted | link.half_closed and writer.can_write_eof():
-            writer.write_eof()
+            with contextlib.suppress(RuntimeError):  # uvloop's word for a connection that has just been cut
+                writer.write_eof()
 
     async def _deliver(self, link: Link, direction: Direction, chunk: bytes) -> None:
         while direction in self._rule.hold:

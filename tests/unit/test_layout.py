@@ -28,7 +28,10 @@ def test_module(path):
 
 
 def test_every_file_is_in_the_map_of_the_architecture():
-    mapped = file_map.mapped_rows(file_map.PAGE.read_text())
+    page = file_map.PAGE.read_text()
+    for section in ("Rooms", "Add a feature", "Where things are", "Non-obvious"):
+        assert f"\n## {section}\n" in page, f"the section {section!r} got lost"
+    mapped = file_map.mapped_rows(page)
     assert len(mapped) == len(set(mapped)), "a file has two rows"
     assert set(mapped) == set(file_map.files()), "write the map again: python -m tests.support.file_map"
 
