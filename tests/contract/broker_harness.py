@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from tests.support.poll import eventually
@@ -44,6 +44,11 @@ class BrokerHarness(Protocol):
         ...
 
     async def delete(self, topic: str) -> None: ...
+    async def create(self, topic: str) -> None:
+        """One partition, and nothing set."""
+        ...
+
+    async def config(self, topic: str) -> Mapping[str, str]: ...
 
 
 class MemoryHarness:
@@ -62,6 +67,12 @@ class MemoryHarness:
 
     async def delete(self, topic: str) -> None:
         self.cluster.delete_topic(topic)
+
+    async def create(self, topic: str) -> None:
+        self.cluster.create_topic(topic)
+
+    async def config(self, topic: str) -> Mapping[str, str]:
+        return self.cluster.configs[topic]
 
 
 class KafkaHarness:
@@ -83,9 +94,7 @@ class KafkaHarness:
             await admin.alter_configs([resource])
 
             async def in_effect() -> bool:
-                (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
-                ((_code, _message, _type, _topic, entries),) = response.resources
-                return dotted(values).items() <= {entry[0]: entry[1] for entry in entries}.items()
+                return dotted(values).items() <= (await self.config(topic)).items()
 
             await eventually(in_effect, what="the configuration to be in effect")
         finally:
@@ -95,6 +104,22 @@ class KafkaHarness:
         admin = await self._admin()
         try:
             await admin.delete_topics([topic])
+        finally:
+            await admin.close()
+
+    async def create(self, topic: str) -> None:
+        admin = await self._admin()
+        try:
+            await admin.create_topics([NewTopic(topic, 1, 1)])
+        finally:
+            await admin.close()
+
+    async def config(self, topic: str) -> Mapping[str, str]:
+        admin = await self._admin()
+        try:
+            (response,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+            ((_code, _message, _type, _topic, entries),) = response.resources
+            return {entry[0]: entry[1] for entry in entries}
         finally:
             await admin.close()
 

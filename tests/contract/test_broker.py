@@ -354,6 +354,16 @@ async def test_a_topic_that_would_lose_tasks_is_refused(
         await broker.provision(["default"])
 
 
+async def test_what_nobody_has_set_is_set(harness: BrokerHarness, broker: Broker, producer: Producer) -> None:
+    """As where the broker makes a topic by itself, when somebody asks for it: one partition, records for a week."""
+    topic = harness.names.tasks("mail")
+    await harness.create(topic)
+    await append(producer, topic, b"1")
+    await broker.provision(["mail"])
+    assert (await harness.config(topic))["retention.ms"] == "-1"
+    assert [record.value for record in await all_of(broker, topic)] == [b"1"]
+
+
 async def test_truncation_cuts_off_what_all_groups_have_committed(
     harness: BrokerHarness, broker: Broker, producer: Producer, topic: str
 ) -> None:

@@ -23,7 +23,7 @@ from yadtq.errors import BrokerUnavailable
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-__all__ = ["connected", "fetched", "health", "may_pass", "stopped"]
+__all__ = ["connected", "fetched", "health", "may_pass", "stopped", "wire"]
 
 log = logging.getLogger("yadtq.broker")
 
@@ -144,6 +144,11 @@ async def _cut_off(client: Any) -> None:
             batch._drain_waiter.exception()  # marks it as seen: asyncio would report it as an error that nobody looked at
     await client.client.close()  # first: it fails what is on its way, and the sender waits for that
     await client._sender.close()
+
+
+def wire(client: AIOKafkaConsumer | AIOKafkaAdminClient) -> AIOKafkaClient:
+    """The part that holds the connections, for requests of our own."""
+    return client._client
 
 
 def health(client: AIOKafkaConsumer | AIOKafkaProducer) -> str | None:

@@ -1,45 +1,67 @@
-"""Topics of an app: bringing the cluster to what they must be.
+"""Topics of an app: bringing the cluster to what they must be, whoever has made them.
 
 Task topics keep records until YADTQ itself truncates them behind the committed watermark (D2): with a time limit, a
-backlog older than the limit would vanish unseen. A task topic that has one is refused, not mended: somebody set it.
+backlog older than the limit would vanish unseen. What nobody has set on a topic is set here, so a topic that the broker
+made by itself with its defaults becomes a right one. What somebody has set, and would lose tasks, is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
 
-from yadtq.broker.aiokafka_life import connected, stopped
+from yadtq.broker.aiokafka_life import connected, stopped, wire
 from yadtq.broker.connecting import connection_options
+from yadtq.broker.metadata import topics_as_they_are, until_there
 from yadtq.errors import BrokerUnavailable, TopicMismatch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 
     from yadtq.settings import Settings
     from yadtq.wire.names import TopicNames
 
-__all__ = ["provision", "task_topic_problem", "topics_of"]
+__all__ = ["Config", "check_topics", "provision", "task_topic_problem", "topics_of", "unset"]
 
 log = logging.getLogger("yadtq.broker")
 
 _STOP_S = 2.0
 _FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 _HEARTBEATS = {"cleanup.policy": "compact,delete", "retention.ms": "3600000", "segment.ms": "600000"}
+#: Only where a topic is made. The broker's time: a process whose clock is wrong is refused nothing, and misleads nobody.
+_AT_BIRTH = {"message.timestamp.type": "LogAppendTime"}
+_SIZE = "max.message.bytes"
+#: Kafka's own default of it.
+_USUAL_SIZE = 1_048_588
+#: What a batch of one record is larger than its value.
+_OVERHEAD = 1_024
+#: `config_source` of what was set on the topic itself.
+_ON_THE_TOPIC = 1
+
+
+class Config(NamedTuple):
+    """One value of a topic's configuration. is_set: on the topic itself, by somebody; else it is the broker's default."""
+
+    value: str | None
+    is_set: bool
 
 
 def topics_of(
     names: TopicNames, queues: Iterable[str], settings: Settings, partitions: int | None = None
 ) -> dict[str, tuple[int, dict[str, str]]]:
     """Number of partitions and configuration of each topic of an app, as it is made."""
-    wanted = dict.fromkeys(map(names.tasks, queues), (partitions or settings.num_partitions, _FOREVER))
+    size = {}
+    if (least := settings.max_task_bytes + _OVERHEAD) > _USUAL_SIZE:
+        size = {_SIZE: str(least)}
+    wanted = dict.fromkeys(map(names.tasks, queues), (partitions or settings.num_partitions, {**_FOREVER, **size}))
     wanted[names.heartbeats] = (1, _HEARTBEATS)
-    wanted[names.dead] = (1, _FOREVER)
+    wanted[names.dead] = (1, {**_FOREVER, **size})
     return wanted
 
 
@@ -56,6 +78,21 @@ def task_topic_problem(topic: str, values: Mapping[str, str | None]) -> str | No
     )
 
 
+def unset(configs: Mapping[str, Config], wanted: Mapping[str, str]) -> dict[str, str]:
+    """What of the wanted configuration nobody has set, and is not so by chance."""
+    return {
+        key: value
+        for key, value in wanted.items()
+        if key in configs and not configs[key].is_set and not _is_enough(key, configs[key].value, value)
+    }
+
+
+def _is_enough(key: str, value: str | None, wanted: str) -> bool:
+    if key == _SIZE and value is not None:
+        return int(value) >= int(wanted)
+    return value == wanted
+
+
 async def provision(
     settings: Settings, names: TopicNames, queues: Iterable[str], partitions: int | None = None
 ) -> None:
@@ -64,71 +101,143 @@ async def provision(
     partitions: least number for the task topics; None: `settings.num_partitions` for new ones, others are left as they
     are. Raises `BrokerUnavailable` after `connect_timeout_s`, `TopicMismatch` with the topic and the difference.
     """
+    async with _admin(settings) as admin:
+        await _Provisioning(admin, settings, names, list(queues)).run(partitions)
+
+
+async def check_topics(settings: Settings, topics: Collection[str]) -> list[str]:
+    """What is wrong with these task topics of a running app. What nobody has set is set again; the rest is returned.
+
+    Raises `BrokerUnavailable`, and `TopicMismatch` if it can't be set.
+    """
+    problems = []
+    async with _admin(settings) as admin:
+        for topic, configs in (await _configs(admin, topics)).items():
+            changes = unset(configs, _FOREVER)
+            if problem := task_topic_problem(topic, {**_values(configs), **changes}):
+                problems.append(problem)
+            elif changes:
+                await _set(admin, topic, configs, changes)
+    return problems
+
+
+@asynccontextmanager
+async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     what = f"Kafka at {settings.kafka}"
     admin = await connected(
         lambda: AIOKafkaAdminClient(**connection_options(settings)), settings.connect_timeout_s, what
     )
     try:
         async with asyncio.timeout(settings.connect_timeout_s):
-            await _provision(admin, settings, names, list(queues), partitions)
+            yield admin
     except TimeoutError:
-        raise BrokerUnavailable(f"{what}: topics can't be made within {settings.connect_timeout_s:g} s") from None
+        reason = f"no answer about topics within {settings.connect_timeout_s:g} s"
+        raise BrokerUnavailable(f"{what}: {reason}") from None
     except KafkaError as error:
-        raise BrokerUnavailable(f"{what}: topics can't be made: {error or type(error).__name__}") from error
+        raise BrokerUnavailable(f"{what}: topics: {str(error) or type(error).__name__}") from error
     finally:
         await stopped(admin, _STOP_S)
 
 
-async def _provision(
-    admin: AIOKafkaAdminClient, settings: Settings, names: TopicNames, queues: list[str], partitions: int | None
-) -> None:
-    task_topics = [names.tasks(queue) for queue in queues]
-    wanted = topics_of(names, queues, settings, partitions)
-    existing = {
-        topic["topic"]: len(topic["partitions"])
-        for topic in await admin.describe_topics(list(wanted))
-        if topic["error_code"] == 0
-    }
-    missing = wanted.keys() - existing.keys()
-    if missing:
-        brokers = len((await admin.describe_cluster())["brokers"])
-        replicas = settings.replication_factor or min(3, brokers)
-        await _create(admin, {topic: wanted[topic] for topic in missing}, replicas)
-    if partitions is not None:
-        small = {topic: count for topic, count in existing.items() if topic in task_topics and count < partitions}
+class _Provisioning:
+    def __init__(self, admin: AIOKafkaAdminClient, settings: Settings, names: TopicNames, queues: list[str]) -> None:
+        self._admin, self._settings, self._names, self._queues = admin, settings, names, queues
+        self._task_topics = [names.tasks(queue) for queue in queues]
+
+    async def run(self, partitions: int | None) -> None:
+        wanted = topics_of(self._names, self._queues, self._settings, partitions)
+        existing = await topics_as_they_are(wire(self._admin), wanted)
+        made: set[str] = set()
+        if missing := wanted.keys() - existing.keys():
+            made = await self._create({topic: wanted[topic] for topic in sorted(missing)})
+            existing = await until_there(wire(self._admin), dict.fromkeys(wanted, 1))
+        least = dict.fromkeys(self._task_topics, partitions or 1)
+        # Also of what was made here: another process, or the broker itself, may have been faster.
+        for topic, configs in (await _configs(self._admin, sorted(wanted.keys() - made))).items():
+            if await self._settle(topic, configs, wanted[topic][1]) and topic in least:
+                least[topic] = max(least[topic], wanted[topic][0])
+        small = {topic: count for topic, count in least.items() if existing[topic].partitions < count}
         if small:
-            await _grow(admin, small, partitions)
-    await _refuse_retention(admin, [topic for topic in task_topics if topic in existing])
+            await self._grow(small, {topic: existing[topic].partitions for topic in small})
+            await until_there(wire(self._admin), small)
 
+    async def _create(self, topics: dict[str, tuple[int, dict[str, str]]]) -> set[str]:
+        """Those that were made by this request."""
+        brokers = len((await self._admin.describe_cluster())["brokers"])
+        replicas = self._settings.replication_factor or min(3, brokers)
+        response = await self._admin.create_topics(
+            [
+                NewTopic(topic, count, replicas, topic_configs={**configs, **_AT_BIRTH})
+                for topic, (count, configs) in topics.items()
+            ]
+        )
+        made = set()
+        for topic, code, message in response.topic_errors:
+            error = for_code(code)
+            if error is NoError:
+                log.info("created topic %s", topic)
+                made.add(topic)
+            elif error is not TopicAlreadyExistsError:
+                raise TopicMismatch(f"topic {topic} can't be created: {message or error.__name__}")
+        return made
 
-async def _create(admin: AIOKafkaAdminClient, topics: dict[str, tuple[int, dict[str, str]]], replicas: int) -> None:
-    response = await admin.create_topics(
-        [NewTopic(topic, count, replicas, topic_configs=configs) for topic, (count, configs) in topics.items()]
-    )
-    for topic, code, message in response.topic_errors:
-        error = for_code(code)
-        if code and error is not TopicAlreadyExistsError:  # another process was faster: fine
-            raise TopicMismatch(f"topic {topic} can't be created: {message or error.__name__}")
-        log.info("created topic %s", topic)
-
-
-async def _grow(admin: AIOKafkaAdminClient, topics: dict[str, int], partitions: int) -> None:
-    response = await admin.create_partitions({topic: NewPartitions(partitions) for topic in topics})
-    for topic, code, message in response.topic_errors:
-        if code:
-            raise TopicMismatch(
-                f"topic {topic} has {topics[topic]} partitions and can't grow to {partitions}: "
-                f"{message or for_code(code).__name__}"
-            )
-        log.info("grew topic %s from %d to %d partitions", topic, topics[topic], partitions)
-
-
-async def _refuse_retention(admin: AIOKafkaAdminClient, topics: list[str]) -> None:
-    if not topics:
-        return
-    responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics])
-    for response in responses:
-        for _code, _message, _type, topic, entries in response.resources:
-            values = {entry[0]: entry[1] for entry in entries}
+    async def _settle(self, topic: str, configs: dict[str, Config], wanted: dict[str, str]) -> bool:
+        """True: somebody had made the topic without setting what it needs, and it is set now."""
+        changes = unset(configs, wanted)
+        values = {**_values(configs), **changes}
+        if topic in self._task_topics:
             if problem := task_topic_problem(topic, values):
                 raise TopicMismatch(problem)
+            self._compare_sizes(topic, int(values.get(_SIZE) or _USUAL_SIZE))
+        if changes:
+            await _set(self._admin, topic, configs, changes)
+        return not changes.keys() <= {_SIZE}
+
+    def _compare_sizes(self, topic: str, size: int) -> None:
+        most = self._settings.max_task_bytes
+        if size < most + _OVERHEAD:
+            log.warning(
+                "topic %s takes %d bytes (max.message.bytes), tasks may have %d (max_task_bytes): larger ones are refused; "
+                "raise the one or lower the other",
+                topic,
+                size,
+                most,
+            )
+
+    async def _grow(self, topics: dict[str, int], before: dict[str, int]) -> None:
+        response = await self._admin.create_partitions({topic: NewPartitions(count) for topic, count in topics.items()})
+        for topic, code, message in response.topic_errors:
+            if code:
+                raise TopicMismatch(
+                    f"topic {topic} has {before[topic]} partitions and can't grow to {topics[topic]}: "
+                    f"{message or for_code(code).__name__}"
+                )
+            log.info("grew topic %s from %d to %d partitions", topic, before[topic], topics[topic])
+
+
+def _values(configs: dict[str, Config]) -> dict[str, str | None]:
+    return {key: config.value for key, config in configs.items()}
+
+
+async def _set(admin: AIOKafkaAdminClient, topic: str, configs: dict[str, Config], changes: dict[str, str]) -> None:
+    # Not incremental: what was set before goes along, or it would be reset.
+    before = {key: config.value for key, config in configs.items() if config.is_set and config.value is not None}
+    for response in await admin.alter_configs(
+        [ConfigResource(ConfigResourceType.TOPIC, topic, configs={**before, **changes})]
+    ):
+        for code, message, *_ in response.resources:
+            if code:
+                raise TopicMismatch(f"topic {topic} needs {changes}, which can't be set: {message or for_code(code)}")
+    log.warning("topic %s was made with the defaults of the broker; it has %s now", topic, changes)
+
+
+async def _configs(admin: AIOKafkaAdminClient, topics: Collection[str]) -> dict[str, dict[str, Config]]:
+    if not topics:
+        return {}
+    responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics])
+    found: dict[str, dict[str, Config]] = {}
+    for response in responses:
+        for _code, _message, _type, topic, entries in response.resources:
+            # Before version 1 the fourth was "is it the default".
+            found[topic] = {name: Config(value, source == _ON_THE_TOPIC) for name, value, _, source, *_ in entries}
+    return found

@@ -83,10 +83,15 @@ class MemoryAppBroker:
             if not there:
                 self.cluster.create_topic(topic, number, dict(configs))
             elif topic in task_topics:
+                # What nobody has set is set, as on a real broker; a topic that nobody has set up grows, too.
+                before = self.cluster.configs[topic]
+                is_bare = not configs.keys() & before.keys()
+                self.cluster.configs[topic] = {**configs, **before}
                 if problem := task_topic_problem(topic, self.cluster.configs[topic]):
                     raise TopicMismatch(problem)
-                if partitions is not None and there < partitions:
-                    self.cluster.create_topic(topic, partitions)
+                least = number if is_bare else partitions or 1
+                if there < least:
+                    self.cluster.create_topic(topic, least)
 
     async def truncate(self, groups: Sequence[str], partitions: Collection[Partition]) -> Mapping[Partition, int]:
         await asyncio.sleep(0)
