@@ -84,18 +84,22 @@ class Waiters(Service):
             task_status.started()
             next_all = 0.0
             while not self._stopped:
-                now = self._clock.monotonic()
+                now = anyio.current_time()
                 if self._recheck_now.is_set() or now >= next_all:
                     self._recheck_now.clear()
                     next_all = now + _RECHECK_S * self._chance.uniform(0.75, 1.25)
                     await self._recheck()
                 else:
                     await self._recheck(self._doubts.overdue())
-                await self._wait_until(min(next_all, self._doubts.next_due() or next_all))
+                await self._wait(next_all - anyio.current_time())
 
-    async def _wait_until(self, due: float) -> None:
+    async def _wait(self, most_s: float) -> None:
+        """Until there is something to look at."""
+        due = self._doubts.next_due()
+        if due is not None:
+            most_s = min(most_s, due - self._clock.monotonic())
         # At least a moment: while Redis is away what is due stays so.
-        with anyio.move_on_after(max(_LEAST_WAIT_S, due - self._clock.monotonic())):
+        with anyio.move_on_after(max(_LEAST_WAIT_S, most_s)):
             await self._recheck_now.wait()
 
     async def final(self, task_id: str) -> Snapshot:
