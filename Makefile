@@ -15,6 +15,8 @@ ARGS ?=
 # The smoke tests run on the embedded stack as well where Apache Kafka can be run.
 STACK := $(if $(and $(shell command -v java),$(shell command -v mvn)),--stack both)
 
+UVLOOP := $(PYTEST) tests/unit tests/integration --loop uvloop --stack embedded
+
 BROKER_SOURCES := $(shell find devbroker -type f \( -name '*.go' -o -name 'go.*' -o -name '*.py' -o -name '*.toml' \) -not -path '*/build/*')
 
 ##@ Try it
@@ -29,12 +31,16 @@ dev: env ## a local Kafka and Redis on their default ports where these are free,
 
 test: env servers ## all tests but the benchmarks; without Java and Maven those that need Apache Kafka are skipped
 	$(PYTEST) --ignore=tests/bench $(STACK) $(ARGS)
+	$(if $(ARGS),,$(UVLOOP))
 
 check: env ## lint, format, types, import layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy yadtq devbroker/src tests
 	$(BIN)/lint-imports --no-logo --no-cache
+
+uvloop: env servers ## unit tests and the smoke set on uvloop
+	$(UVLOOP) $(ARGS)
 
 unit: env ## no servers, a few seconds
 	$(PYTEST) tests/unit tests/typing $(ARGS)
@@ -126,4 +132,4 @@ $(VENV)/.yadtq: $(VENV)/.devbroker pyproject.toml
 	@touch $@
 
 .PHONY: bench bench-check bench-peers chaos check clean contract demo dev distclean docs down env format help \
-  integration prerequisites servers sim soak system test unit up
+  integration prerequisites servers sim soak system test unit up uvloop

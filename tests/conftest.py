@@ -35,12 +35,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class OnUvloop:
-    """A plugin for `--loop uvloop`. Registered for that alone, since with it pytest-asyncio parametrises every test."""
+    """A plugin for `--loop uvloop`: async tests on uvloop, of unit/ and of the smoke set; the others see no other loop's ways.
+
+    Registered for that alone, since with it pytest-asyncio parametrises every test.
+    """
 
     def pytest_asyncio_loop_factories(self) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
         import uvloop
 
         return {"uvloop": uvloop.new_event_loop}
+
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        kept = [item for item in items if pytest_asyncio.is_async_test(item) and self._is_wanted(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+        items[:] = kept
+
+    @staticmethod
+    def _is_wanted(item: pytest.Item) -> bool:
+        return "unit" in item.path.parts or item.get_closest_marker("smoke") is not None
 
 
 def pytest_report_header(config: pytest.Config) -> str:
