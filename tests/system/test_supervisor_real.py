@@ -18,6 +18,7 @@ from tests.support.ports import reserve_port
 from yadtq.broker.tail import read_recent
 from yadtq.errors import EnvelopeError
 from yadtq.settings import Settings
+from yadtq.wire.exits import UNREACHABLE
 from yadtq.wire.heartbeat import Heartbeat
 from yadtq.wire.names import TopicNames
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from tests.support.kafka_server import KafkaServer
+    from tests.support.redis_server import RedisServer
     from tests.support.stacks import Servers
 
     Launch = Callable[..., Awaitable["Running"]]
@@ -32,10 +34,10 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 #: In a worker, not in its supervisor.
 REFUSAL = """
-import os
+import sys
 from yadtq.errors import ConfigError
 
-if "YADTQ_SLOT" in os.environ:
+if "yadtq.worker" in sys.orig_argv:
     raise ConfigError("no key")
 """
 
@@ -188,11 +190,58 @@ async def test_workers_that_refuse_their_configuration_end_it_with_status_2(laun
     assert len(running.facts("gave-up", "slot")) == 2
 
 
-async def test_an_unreachable_broker_is_one_line_and_status_1(launch: Launch) -> None:
+async def test_an_unreachable_broker_is_one_line_and_status_69(launch: Launch) -> None:
     address = f"127.0.0.1:{reserve_port()}"
     running = await launch("tasks:app", "--kafka", address, YADTQ_CONNECT_TIMEOUT_S="1")
-    assert await running.end() == 1
+    assert await running.end() == UNREACHABLE
     assert running.text().splitlines()[-1].startswith(f"yadtq: Kafka at {address}")
+
+
+@pytest.mark.slow
+async def test_a_worker_that_dies_while_redis_is_away_is_there_again_when_redis_is(
+    redis_server: Callable[..., RedisServer], launch: Launch
+) -> None:
+    redis = redis_server()
+    await redis.start()
+    words = {"YADTQ_REDIS": redis.url, "YADTQ_CONNECT_TIMEOUT_S": "0.5", "YADTQ_SUPERVISOR_CRASH_BUDGET": "2"}
+    running = await launch("tasks:app", "--workers", "1", wait=1, **words)
+    await redis.kill()
+    os.kill(running.pid(0), signal.SIGKILL)
+    await running.event("died", 5)
+    assert running.facts("died", "cause")[1:] == ["exit 69"] * 4
+    await redis.restart()
+    await running.event("ready", 2)
+    assert "event=gave-up" not in running.text()
+
+
+@pytest.mark.slow
+async def test_the_later_of_two_supervisors_with_other_lock_folders_takes_other_slots(
+    launch: Launch, tmp_path: Path
+) -> None:
+    (tmp_path / "private").mkdir()
+    words = {"YADTQ_HEARTBEAT_S": "0.5"}
+    one = await launch("tasks:app", "--workers", "2", wait=2, **words)
+    two = await launch("tasks:app", "--workers", "2", XDG_RUNTIME_DIR=str(tmp_path / "private"), **words)
+    await two.event("slot-twin", 2)
+    assert two.facts("slot-twin", "action") == ["yields"] * 2
+    await two.event("stopped", 2)
+    await two.event("ready", 4)
+    assert sorted(slot[-1] for slot in two.facts("spawned", "slot")[2:]) == ["2", "3"]
+    assert set(one.facts("slot-twin", "action")) <= {"stays"}
+    assert "event=left-group" not in one.text() + two.text()
+    joins = [each.text().count("assigned partitions") for each in (one, two)]
+    await consistently(lambda: joins == [each.text().count("assigned partitions") for each in (one, two)], during=3)
+
+
+async def test_the_addresses_go_to_workers_by_environment(launch: Launch, stack: Servers) -> None:
+    """A command line can be read by all users, and the address of Redis may contain a password."""
+    words = {"YADTQ_KAFKA": "127.0.0.1:1", "YADTQ_REDIS": "redis://127.0.0.1:1"}
+    running = await launch(
+        "tasks:app", "--workers", "1", "--redis", stack.redis, "--kafka", stack.kafka, wait=1, **words
+    )
+    worker = psutil.Process(running.pid(0))
+    assert "--redis" not in worker.cmdline()
+    assert worker.environ()["YADTQ_REDIS"] == stack.redis
 
 
 @pytest.mark.kafka

@@ -1,8 +1,8 @@
 """`python -m yadtq.supervisor module:app --workers N`: keeps N worker processes alive.
 
 SIGTERM or SIGINT: workers drain; again: they break running tasks off; a third time: they are killed. SIGHUP: restart
-them one after another. SIGTTIN, SIGTTOU: one worker more, one less. Exit status: 0 asked to end, 1 Kafka or Redis could
-not be reached, or every worker crashed too often, 2 wrong settings or arguments.
+them one after another. SIGTTIN, SIGTTOU: one worker more, one less. Exit status: 0 asked to end, 1 every worker
+crashed too often, 2 wrong settings or arguments, 69 Kafka or Redis could not be reached at the start.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from yadtq.app import load_app
-from yadtq.errors import ConfigError, YadtqError
+from yadtq.errors import BrokerUnavailable, ConfigError, StoreUnavailable, YadtqError
 from yadtq.settings import SupervisorSettings, WorkerSettings
 from yadtq.supervisor.assembly import assemble, connected
 from yadtq.supervisor.process import Spawner
 from yadtq.supervisor.slots import SlotLocks
 from yadtq.supervisor.supervisor import Intent
+from yadtq.wire.exits import FAILED, MISCONFIGURED, UNREACHABLE
 
 if TYPE_CHECKING:
     from yadtq.app import Yadtq
@@ -45,7 +46,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--concurrency", type=int, help="tasks running at once in each worker (default: 100)")
     parser.add_argument("--queues", help="comma-separated (default: default)")
     parser.add_argument("--kafka", help="bootstrap servers (default: YADTQ_KAFKA or localhost:9092)")
-    parser.add_argument("--redis", help="URL (default: YADTQ_REDIS or redis://localhost:6379/0)")
+    parser.add_argument(
+        "--redis",
+        help="URL; keep one with a password in YADTQ_REDIS instead",
+    )
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return parser.parse_args(argv)
 
@@ -53,10 +57,16 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def worker_command(arguments: argparse.Namespace) -> list[str]:
     """The same words for the workers: what they were not given here they read from the environment themselves."""
     command = [sys.executable, "-m", "yadtq.worker", arguments.app]
-    for name in ("concurrency", "queues", "kafka", "redis", "log_level"):
+    for name in ("concurrency", "queues", "log_level"):
         if (value := getattr(arguments, name)) is not None:
             command += [f"--{name.replace('_', '-')}", str(value)]
     return command
+
+
+def worker_environment(arguments: argparse.Namespace) -> dict[str, str]:
+    """The addresses may contain passwords, and all users can read a command line."""
+    given = {"YADTQ_KAFKA": arguments.kafka, "YADTQ_REDIS": arguments.redis}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def obey_signals(supervisor: Supervisor) -> None:
@@ -65,14 +75,14 @@ def obey_signals(supervisor: Supervisor) -> None:
         loop.add_signal_handler(number, supervisor.ask, intent)
 
 
-async def supervise(app: Yadtq, own: SupervisorSettings, queues: tuple[str, ...], command: list[str]) -> int:
+async def supervise(app: Yadtq, own: SupervisorSettings, queues: tuple[str, ...], spawn: Spawner) -> int:
     """Reach both servers, and then run until told to end."""
     outside = app.outside()
     supervisor, producer = assemble(
         app.settings,
         own,
         outside,
-        spawn=Spawner(command),
+        spawn=spawn,
         slots=SlotLocks(app.name),
         starts_at_once=max(4, 2 * (os.cpu_count() or 1)),
     )
@@ -97,13 +107,17 @@ def main(argv: list[str] | None = None) -> int:
                 f"YADTQ_SUPERVISOR_GRACE_S ({own.grace_s:g}) must be above YADTQ_WORKER_GRACE_S ({options.grace_s:g}): "
                 "a worker needs its whole grace and a moment more to give back what it could not finish"
             )
-        return asyncio.run(supervise(app, own, options.queues, worker_command(arguments)))
+        spawn = Spawner(worker_command(arguments), worker_environment(arguments))
+        return asyncio.run(supervise(app, own, options.queues, spawn))
     except ConfigError as error:
         print(f"yadtq: {error}", file=sys.stderr)
-        return 2
+        return MISCONFIGURED
+    except (BrokerUnavailable, StoreUnavailable) as error:
+        print(f"yadtq: {error}", file=sys.stderr)
+        return UNREACHABLE
     except YadtqError as error:
         print(f"yadtq: {error}", file=sys.stderr)
-        return 1
+        return FAILED
 
 
 if __name__ == "__main__":

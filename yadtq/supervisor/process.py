@@ -18,7 +18,7 @@ from yadtq.supervisor.seams import Beat
 from yadtq.wire.inherited import Inherited
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from yadtq.supervisor.seams import Order
 
@@ -32,11 +32,13 @@ _LAST_LINES_S = 0.2
 class Spawner:
     """Starts workers with one command; the `Spawn` of a real supervisor."""
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        """environment: for the workers, in addition to ours."""
         self._command = list(command)
+        self._environment = {**os.environ, **(environment or {})}
 
     async def __call__(self, order: Order, on_beat: Callable[[Beat], None]) -> WorkerProcess:
-        return await WorkerProcess.spawn(self._command, order, on_beat)
+        return await WorkerProcess.spawn(self._command, self._environment, order, on_beat)
 
 
 class WorkerProcess:
@@ -49,7 +51,9 @@ class WorkerProcess:
         self._lines = lines
 
     @classmethod
-    async def spawn(cls, command: Sequence[str], order: Order, on_beat: Callable[[Beat], None]) -> Self:
+    async def spawn(
+        cls, command: Sequence[str], environment: Mapping[str, str], order: Order, on_beat: Callable[[Beat], None]
+    ) -> Self:
         """Raises OSError if the system can't start a process now."""
         lifeline_read, lifeline_write = os.pipe()
         try:
@@ -73,7 +77,7 @@ class WorkerProcess:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
-                env={**os.environ, **inherited.environment()},
+                env={**environment, **inherited.environment()},
                 pass_fds=(lifeline_read, beats_write, order.slot.lock),
                 # Its own group: a Ctrl-C in the terminal is for the supervisor, and a kill takes its children too.
                 start_new_session=True,
