@@ -27,7 +27,7 @@ from yadtq.worker.parent import Parent
 if TYPE_CHECKING:
     from yadtq.runtime.seams import OutRecord
 
-FACTS = WorkerFacts(running=(), partitions={}, parked=0, succeeded=0, failed=0, retried=0, fenced=0)
+FACTS = WorkerFacts(running=(), partitions={}, parked=0, succeeded=0, failed=0, retried=0, fenced=0, store="1")
 
 
 async def beats_of(identity: Identity) -> list[OutRecord]:
