@@ -35,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 class OnUvloop:
-    """A plugin for `--loop uvloop`: async tests on uvloop, of unit/ and of the smoke set; the others see no other loop's ways.
+    """A plugin for `--loop uvloop`: the async tests of unit/ and of the smoke set, on uvloop.
 
     Registered for that alone, since with it pytest-asyncio parametrises every test.
     """

@@ -1,0 +1,85 @@
+"""Every service of a worker keeps the contract, as it comes from the assembly, on doubles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.outside import memory_outside
+from tests.support.service_contract import exercise_service
+from yadtq import Yadtq
+from yadtq.runtime.clock import SystemClock
+from yadtq.settings import WorkerSettings
+from yadtq.worker.assembly import Given, Parts, assemble
+from yadtq.worker.heartbeat import Identity
+from yadtq.worker.machine import Machine
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from yadtq.runtime.service import Service
+
+SERVICES = (
+    "heartbeat",
+    "watchdog",
+    "parent",
+    "subscription",
+    "renewer",
+    "membership",
+    "committer",
+    "truncator",
+    "outbox",
+    "completer",
+    "executor",
+    "claimer",
+    "rebuilder",
+    "stragglers",
+    "fetcher",
+)
+
+
+async def assembled(slot: str | None = None) -> Parts:
+    """A worker whose connections are made, as they are before its services are started."""
+    app, options, clock = Yadtq("t"), WorkerSettings.load(), SystemClock()
+    outside = memory_outside(clock=clock)
+    await outside.broker.provision(options.queues, 2)
+    await outside.store.start()
+    parts = assemble(
+        Given(
+            app,
+            Identity(worker_id="w", slot=slot, queues=options.queues, concurrency=options.concurrency),
+            options,
+            outside,
+            Machine.this(pipe=None, clock=clock, options=options),
+        )
+    )
+    await parts.producer.start()
+    return parts
+
+
+@pytest.fixture
+async def service_of() -> AsyncIterator[Callable[[str], Callable[[], Awaitable[Service]]]]:
+    made: list[Parts] = []
+
+    def service_named(name: str) -> Callable[[], Awaitable[Service]]:
+        async def make() -> Service:
+            made.append(await assembled())
+            (service,) = [service for service in made[-1].services if service.name == name]
+            return service
+
+        return make
+
+    yield service_named
+    for parts in made:
+        await parts.consumer.stop()
+        await parts.producer.stop()
+
+
+async def test_all_are_here() -> None:
+    assert sorted(service.name for service in (await assembled()).services) == sorted(SERVICES)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+async def test_it_keeps_the_contract(name: str, service_of: Callable[[str], Callable[[], Awaitable[Service]]]) -> None:
+    await exercise_service(service_of(name))
