@@ -182,8 +182,8 @@ class Claimer(Service):
                 delivery.parked_s = min(max(_FIRST_LOOK_S, 2 * delivery.parked_s), _LOOK_CAP_S)
                 self._room.park(delivery, min(reply.wait_ms / 1000 + _LATE_S, delivery.parked_s))
         elif verdict == SUSPECT:
-            log.warning("%r has ended %d workers: it runs with no other suspect beside it", delivery, reply.crashes)
-            self._to.suspects.suspected(delivery)
+            log.info("%r was running when %d workers died: it runs in quarantine", delivery, reply.crashes)
+            self._to.suspects.suspected(delivery, reply.crashes)
             self._room.put_first([delivery])
         elif verdict == DAMAGED:
             # The claim holds it, so nobody else takes it meanwhile.
@@ -193,7 +193,7 @@ class Claimer(Service):
     def _grant(self, delivery: Delivery, reply: ClaimReply, now: float) -> bool:
         """Whether it runs, and so has a slot."""
         if reply.crashes >= SUSPECT_FROM:
-            self._to.suspects.granted(delivery)
+            self._to.suspects.suspected(delivery, reply.crashes)
         attempt = self._attempt(delivery, reply, now)
         # One that has crashed nobody and whose name is known can be run.
         if (reply.crashes or delivery.task is None) and self._to.doomed.takes(attempt):

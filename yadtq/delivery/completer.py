@@ -142,7 +142,7 @@ class Completer(Service):
     async def _finish(self, ended: list[Outcome]) -> list[bool]:
         restorable_since = self._clock.monotonic() - self._restorable_s
         finishes = []
-        for attempt, status, payload, retry_in_s in ended:
+        for attempt, status, payload, retry_in_s, _ in ended:
             assert status is not None
             due_ms = int(retry_in_s * 1000)
             restorable = attempt.lease_at > restorable_since
@@ -155,12 +155,12 @@ class Completer(Service):
         leases = [
             Lease(attempt.envelope.id, attempt.nonce, attempt.number, False)
             for attempt, *_ in broken_off
-            if attempt.stop is StopReason.SHUTDOWN
+            if attempt.stop is not StopReason.LEASE_LOST
         ]
         await self._tasks.release(leases)
 
     def _settle(self, outcome: Outcome, *, accepted: bool) -> None:
-        attempt, status, _, retry_in_s = outcome
+        attempt, status, _, retry_in_s, _ = outcome
         if not accepted:
             log.warning("%r was fenced: it no longer owns the task", attempt)
             self._again(outcome, 0)  # the next claim tells how it stands; the record is not done before the task is

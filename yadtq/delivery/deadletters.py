@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from yadtq.delivery.delivery import UNDECODABLE
 from yadtq.runtime.seams import OutRecord
+from yadtq.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +41,12 @@ class DeadLetters:
 
         def written() -> None:
             log.error(
-                "dead letter from %s/%d@%d: %s: %s", record.topic, record.partition, record.offset, reason, detail
+                "dead letter from %s/%d@%d: %s: %s",
+                record.topic,
+                record.partition,
+                record.offset,
+                reason,
+                shown(detail),
             )
             then()
 

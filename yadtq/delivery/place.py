@@ -59,6 +59,7 @@ LIFE = (
     Move(P.CLAIMING, "its task runs here", P.GATED),
     Move(P.CLAIMING, "refused as a suspect, or Redis is away", P.WAITING),
     Move(P.RUNNING, "returned, raised or stopped", P.STORING, lease="held"),
+    Move(P.RUNNING, "its child process died, and that is proof", P.OUTBOX, lease="held"),
     Move(P.STORING, "stored: final", P.RELEASED, offset="released"),
     Move(P.STORING, "stored: final, and something follows", P.OUTBOX),
     Move(P.STORING, "stored: to be tried again; fenced; broken off", P.PARKED),

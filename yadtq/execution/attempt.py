@@ -25,6 +25,7 @@ class StopReason(Enum):
     TIMEOUT = "timeout"
     LEASE_LOST = "lease lost"
     SHUTDOWN = "shutdown"
+    CHILD_DIED = "its child process died"
 
 
 @dataclass(slots=True, eq=False)

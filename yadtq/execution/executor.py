@@ -13,6 +13,7 @@ import anyio
 
 from yadtq.execution.attempt import StopReason
 from yadtq.execution.outcome import Outcome, outcome_of
+from yadtq.execution.quarantine.quarantine import Unconfined
 from yadtq.runtime.service import Service, Stage
 from yadtq.wire.states import TaskStatus
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from yadtq.execution.attempt import Attempt
     from yadtq.execution.calls import Calls
+    from yadtq.execution.quarantine.quarantine import Suspects
     from yadtq.execution.slots import Slots
     from yadtq.outside import Outside
 
@@ -37,17 +39,27 @@ _SUCCESS = TaskStatus.SUCCESS
 class Executor(Service):
     """A service that owns the running attempts.
 
-    on_outcome: gets each outcome, after the slot is free again; must not wait.
-    Attempts are not children of a task group: a group waits for ever for a task that swallows its cancellation, and a worker
-    has to end (docs/decisions/0009-attempts-beside-a-group.md). Here they are abandoned by name: `unstoppable`.
+    suspects: runs tasks that were running when a worker died. on_outcome: gets each outcome, after the slot is free
+    again; must not wait. Attempts are not children of a task group: a group waits for ever for a task that swallows its
+    cancellation, and a worker has to end (docs/decisions/0009-attempts-beside-a-group.md). Here they are abandoned by
+    name: `unstoppable`.
     """
 
     name = "executor"
     stage = Stage.RUN
 
-    def __init__(self, *, outside: Outside, slots: Slots, calls: Calls, on_outcome: Callable[[Outcome], None]) -> None:
+    def __init__(
+        self,
+        *,
+        outside: Outside,
+        slots: Slots,
+        calls: Calls,
+        on_outcome: Callable[[Outcome], None],
+        suspects: Suspects | None = None,
+    ) -> None:
         self._chance = outside.chance
         self._calls = calls
+        self._suspects = suspects or Unconfined()
         self._on_outcome = on_outcome
         self.slots = slots
         #: By task id, since a lease is of a task and not of a record.
@@ -92,10 +104,13 @@ class Executor(Service):
         try:
             if attempt.stop is not None or attempt.task is None:  # before the first step
                 outcome = Outcome(attempt, None)
+            elif attempt.crashes:
+                outcome = await self._suspects.outcome(attempt, self._plain)
             else:
                 outcome = Outcome(attempt, _SUCCESS, await self._calls.result(attempt, attempt.task))
         except BaseException as error:
-            # BaseException: a task that raises SystemExit or CancelledError has failed, and must not end its neighbours.
+            # BaseException: a task that raises SystemExit or CancelledError has failed, and must not end its
+            # neighbours.
             outcome = outcome_of(attempt, error, self._chance.random())
         attempt.running = None
         if self.running.get(attempt.envelope.id) is attempt:
@@ -104,6 +119,10 @@ class Executor(Service):
             self._replaced.discard(attempt)
         self.slots.leave()
         self._on_outcome(outcome)
+
+    async def _plain(self, attempt: Attempt) -> Outcome:
+        assert attempt.task is not None
+        return Outcome(attempt, _SUCCESS, await self._calls.result(attempt, attempt.task))
 
     def cancel_all(self, reason: StopReason) -> None:
         """Also whatever is started from now on."""

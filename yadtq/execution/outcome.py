@@ -27,23 +27,26 @@ _TRACEBACK_CHARS = 8_000
 _MESSAGE_CHARS = 4_000
 #: Folders whose frames are between the worker and the task's own.
 _MACHINERY = (str(Path(__file__).parent), str(Path(anyio.__file__).parent))
-_BROKEN_OFF = (StopReason.SHUTDOWN, StopReason.LEASE_LOST)
+_BROKEN_OFF = (StopReason.SHUTDOWN, StopReason.LEASE_LOST, StopReason.CHILD_DIED)
 
 
 class Outcome(NamedTuple):
     """status: None if the attempt was broken off and says nothing of the task (shutdown, lost lease).
 
-    payload: the result, or the error as JSON. retry_in_s: for RETRYING.
+    payload: the result, or the error as JSON. retry_in_s: for RETRYING. crash: a report that proves it guilty of the death
+    of its process: a dead letter comes before its end.
     """
 
     attempt: Attempt
     status: TaskStatus | None
     payload: bytes = b""
     retry_in_s: float = 0.0
+    crash: str = ""
 
 
 def outcome_of(attempt: Attempt, error: BaseException, jitter: float) -> Outcome:
-    """What an exception means for the task: another attempt, the end, or nothing at all. jitter: 0 to 1, of the back-off.
+    """What an exception means for the task: another attempt, the end, or nothing at all. jitter: 0 to 1, of the
+    back-off.
 
     Never raises: an exception is the task's own code (its `__str__`, its `delay`), and the slot depends on an outcome.
     """

@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
         options = WorkerSettings.load(concurrency=arguments.concurrency, queues=arguments.queues)
 
         async def start() -> None:
-            await serve(make_worker(app, options, inherited))
+            await serve(make_worker(app, options, inherited, app_path=arguments.app))
 
         calm_the_collector()
         with asyncio.Runner(loop_factory=loop_factory(options.loop)) as runner:

@@ -38,6 +38,7 @@ from yadtq.execution.limits import Limits
 from yadtq.execution.runners.loop import LoopRunner
 from yadtq.execution.slots import Slots
 from yadtq.runtime.signals import DEAD, Signals
+from yadtq.wire.deadletter import DeadReason
 from yadtq.wire.heartbeat import RunningTask
 from yadtq.worker.facts import Counters, WorkerFacts
 from yadtq.worker.heartbeat import Heart, Identity
@@ -154,7 +155,11 @@ class _Assembly:
             middleware=given.middleware,
         )
         self.executor = Executor(
-            outside=outside, slots=Slots(options.concurrency), calls=calls, on_outcome=self._attempt_ended
+            outside=outside,
+            slots=Slots(options.concurrency),
+            calls=calls,
+            on_outcome=self._attempt_ended,
+            suspects=given.machine.suspects,
         )
         self.doomed = Doomed(
             dead_letters=self._dead_letters,
@@ -170,7 +175,7 @@ class _Assembly:
             worker_id=worker_id,
             outside=outside,
             room=self.room,
-            to=Destinations(self.executor, self.doomed, self._endings, SuspectGate()),
+            to=Destinations(self.executor, self.doomed, self._endings, SuspectGate(given.machine.suspects)),
         )
         self.stragglers = Stragglers(
             partitions=self.partitions, outbox=self.outbox, clock=outside.clock, options=options
@@ -250,7 +255,10 @@ class _Assembly:
         delivery: Delivery = outcome.attempt.origin
         if delivery.gates:
             self.room.came_back(delivery)
-        self.completer.put(outcome)
+        if outcome.crash:
+            self.doomed.end(outcome.attempt, DeadReason.CRASHED, outcome.crash)
+        else:
+            self.completer.put(outcome)
         self.claimer.wake()
 
     def _settled(self) -> None:

@@ -5,9 +5,12 @@ The simulation, where thousands of workers share a process, has none of these.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from yadtq.execution.quarantine.quarantine import Quarantine, Unconfined
+from yadtq.execution.quarantine.ward import Ward, child_command
 from yadtq.execution.runners.threads import ThreadRunner
 from yadtq.worker.facts import rss_bytes
 from yadtq.worker.parent import Parent
@@ -17,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from yadtq.execution.limits import Limits
-    from yadtq.runtime.clock import Clock
+    from yadtq.execution.quarantine.quarantine import Suspects
+    from yadtq.outside import Outside
     from yadtq.runtime.service import Service
     from yadtq.settings import WorkerSettings
 
@@ -26,14 +30,28 @@ __all__ = ["Machine"]
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """parent: the line to the supervisor. services: others that only make sense here. threads: made for so many at once."""
+    """parent: the line to the supervisor. suspects: where tasks run that were running when a worker died. services:
+    others that only make sense here. threads: made for so many at once.
+    """
 
     parent: Parent
     services: tuple[Service, ...] = ()
+    suspects: Suspects = field(default_factory=Unconfined)
     threads: Callable[[int, Limits], ThreadRunner] = ThreadRunner
     rss_bytes: Callable[[], int] = rss_bytes
 
     @classmethod
-    def this(cls, *, pipe: str | None, clock: Clock, options: WorkerSettings) -> Machine:
-        """The real one. pipe: see `Parent`."""
-        return cls(parent=Parent(pipe), services=(Watchdog(clock, options.block_limit_s),))
+    def this(
+        cls, *, worker_id: str, pipe: str | None, app_path: str | None, outside: Outside, options: WorkerSettings
+    ) -> Machine:
+        """The real one. pipe: see `Parent`. app_path: `module:attribute`, for child processes; None: there are none."""
+        watchdog = Watchdog(outside.clock, options.block_limit_s)
+        if app_path is None:
+            return cls(parent=Parent(pipe), services=(watchdog,))
+        quarantine = Quarantine(
+            make=lambda size: Ward(
+                command=child_command(app_path, worker_id), environ=os.environ, size=size, clock=outside.clock
+            ),
+            clock=outside.clock,
+        )
+        return cls(parent=Parent(pipe), services=(watchdog, quarantine), suspects=quarantine)

@@ -35,9 +35,17 @@ _NOTHING = Inherited()
 
 
 def make_worker(
-    app: Yadtq, options: WorkerSettings, inherited: Inherited = _NOTHING, *, outside: Outside | None = None
+    app: Yadtq,
+    options: WorkerSettings,
+    inherited: Inherited = _NOTHING,
+    *,
+    app_path: str | None = None,
+    outside: Outside | None = None,
 ) -> Worker:
-    """A worker on this machine. inherited: from its supervisor. outside: other servers than the app's own."""
+    """A worker on this machine. inherited: from its supervisor. outside: other servers than the app's own.
+
+    app_path: `module:attribute` of the app, so that child processes can load it; without it suspects run among others.
+    """
     outside = outside or app.outside()
     host, pid = outside.place
     identity = Identity(
@@ -54,7 +62,13 @@ def make_worker(
             identity=identity,
             options=options,
             outside=outside,
-            machine=Machine.this(pipe=inherited.pipe or None, clock=outside.clock, options=options),
+            machine=Machine.this(
+                worker_id=identity.worker_id,
+                pipe=inherited.pipe or None,
+                app_path=app_path,
+                outside=outside,
+                options=options,
+            ),
         )
     )
 

@@ -1,4 +1,4 @@
-"""Tasks that have crashed workers run one at a time, so that the culprit is alone with its crash in the end (D7)."""
+"""Tasks that were running when a worker died wait here until there is a place for them in quarantine (D22)."""
 
 from __future__ import annotations
 
@@ -10,49 +10,45 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
     from yadtq.delivery.delivery import Delivery
+    from yadtq.execution.quarantine.quarantine import Suspects
     from yadtq.task import Task
 
 __all__ = ["SuspectGate"]
 
-#: The event: no suspect runs here.
-_ALONE = ("suspect",)
+#: The event: there is a place again.
+_PLACE = ("quarantine",)
 
 
 class SuspectGate:
-    """`gate.Gate`. Only Redis knows who is a suspect: a claim says so, and the delivery then comes here (`suspected`)."""
+    """`Gate`. Only Redis knows who is a suspect: a claim says so, and from then on the delivery asks here."""
 
-    def __init__(self) -> None:
-        #: The one suspect that was let go and has not come back.
-        self.holder: Delivery | None = None
-        self._allowance = 0
+    def __init__(self, suspects: Suspects) -> None:
+        self._suspects = suspects
+        self._crashes: dict[Delivery, int] = {}
+        #: Let go, and not claimed yet.
+        self._let_go = 0
 
     def concerns(self, task: Task[Any, Any] | None) -> bool:
         return False
 
-    def suspected(self, delivery: Delivery) -> None:
-        """A claim has refused it as a suspect: from now on it asks here."""
+    def suspected(self, delivery: Delivery, crashes: int) -> None:
+        """A claim has refused or granted it as a suspect."""
+        self._crashes[delivery] = crashes
         if self not in delivery.gates:
             delivery.gates = (*delivery.gates, self)
 
-    def granted(self, delivery: Delivery) -> None:
-        """A claim has granted one that nobody here knew to be a suspect: the allowance was for another, which is refused."""
-        self.suspected(delivery)
-        self.holder = delivery
-
     def ask(self, delivery: Delivery, now: float) -> On | None:
-        if self.holder is not None:
-            return On(_ALONE)
-        self.holder = delivery
-        self._allowance = 1
+        if not self._suspects.admit(delivery.envelope.id, self._crashes.get(delivery, 0)):
+            return On(_PLACE)
+        self._let_go += 1
         return None
 
     def allowance(self) -> int:
         """How many suspects the claim that is being made may grant. Read once for each."""
-        allowance, self._allowance = self._allowance, 0
-        return allowance
+        let_go, self._let_go = self._let_go, 0
+        return let_go + self._suspects.places()
 
     def came_back(self, delivery: Delivery) -> Hashable | None:
-        if self.holder is not delivery:
-            return None
-        self.holder = None
-        return _ALONE
+        self._crashes.pop(delivery, None)
+        self._suspects.dismiss(delivery.envelope.id)
+        return _PLACE

@@ -38,9 +38,9 @@ DAMAGED = (
 
 #: Results up to this size lie in the task's hash, larger ones under a key of their own.
 INLINE_BYTES = 64
-#: The first crash is nobody's: all that ran in the process are run again side by side. From the second on a task is a
-#: suspect and runs with no other suspect beside it, until the culprit is alone with its crash (D7).
-SUSPECT_FROM = 2
+#: From so many leases on that ended with their worker a task is a suspect: it runs in quarantine until it has ended, or has
+#: proved guilty (D22).
+SUSPECT_FROM = 1
 #: A waiter may ask for a task before anyone has registered it (a foreign producer); it asks again long before this.
 WAIT_TTL_S = 120
 #: Clients that may wait for one task and be told by push. One more takes the place of the one that was registered first,
