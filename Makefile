@@ -45,7 +45,7 @@ uvloop: env servers ## unit tests and the smoke set on uvloop
 unit: env ## no servers, a few seconds
 	$(PYTEST) tests/unit tests/typing $(ARGS)
 
-contract: env servers ## the store and its in-memory double, one suite for both
+contract: env servers ## stores and brokers and their in-memory doubles, one suite for all
 	$(PYTEST) tests/contract $(ARGS)
 
 integration: env servers ## against Kafka and Redis
