@@ -11,18 +11,20 @@ from tests.support.service_contract import exercise_service
 from yadtq import Yadtq
 from yadtq.runtime.clock import SystemClock
 from yadtq.settings import WorkerSettings
-from yadtq.worker.assembly import Given, Parts, assemble
-from yadtq.worker.heartbeat import Identity
-from yadtq.worker.machine import Machine
+from yadtq.worker.worker import make_worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from yadtq.runtime.service import Service
+    from yadtq.worker.assembly import Parts
+
+    ServiceOf = Callable[[str], Callable[[], Awaitable[Service]]]
 
 SERVICES = (
     "heartbeat",
     "watchdog",
+    "quarantine",
     "parent",
     "subscription",
     "renewer",
@@ -39,27 +41,19 @@ SERVICES = (
 )
 
 
-async def assembled(slot: str | None = None) -> Parts:
+async def assembled() -> Parts:
     """A worker whose connections are made, as they are before its services are started."""
-    app, options, clock = Yadtq("t"), WorkerSettings.load(), SystemClock()
-    outside = memory_outside(clock=clock)
+    options = WorkerSettings.load()
+    outside = memory_outside(clock=SystemClock())
+    worker = make_worker(Yadtq("t"), options, outside=outside, app_path="yadtq.examples:app")
     await outside.broker.provision(options.queues, 2)
     await outside.store.start()
-    parts = assemble(
-        Given(
-            app,
-            Identity(worker_id="w", slot=slot, queues=options.queues, concurrency=options.concurrency),
-            options,
-            outside,
-            Machine.this(pipe=None, clock=clock, options=options),
-        )
-    )
-    await parts.producer.start()
-    return parts
+    await worker.parts.producer.start()
+    return worker.parts
 
 
 @pytest.fixture
-async def service_of() -> AsyncIterator[Callable[[str], Callable[[], Awaitable[Service]]]]:
+async def service_of() -> AsyncIterator[ServiceOf]:
     made: list[Parts] = []
 
     def service_named(name: str) -> Callable[[], Awaitable[Service]]:
@@ -81,5 +75,5 @@ async def test_all_are_here() -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
-async def test_it_keeps_the_contract(name: str, service_of: Callable[[str], Callable[[], Awaitable[Service]]]) -> None:
+async def test_it_keeps_the_contract(name: str, service_of: ServiceOf) -> None:
     await exercise_service(service_of(name))
