@@ -1,4 +1,4 @@
-"""The file map of docs/architecture.md, made from the first line of each file.
+"""The file map of docs/architecture.md, made from the first words of each file.
 
 `python -m tests.support.file_map` writes it: after a new file, a move or a conflict in the table.
 """
@@ -29,14 +29,15 @@ def files() -> list[str]:
 
 
 def purpose(name: str) -> str:
-    """The first line of a docstring, or the first sentence of a Lua comment."""
+    """The first paragraph of a docstring, or the first sentence of a Lua comment."""
     text = (PACKAGE / name).read_text()
     if name.endswith(".lua"):
         comment = " ".join(
             line.removeprefix("--").strip() for line in re.findall(r"\A(?:--.*\n)+", text)[0].splitlines()
         )
         return comment.partition(". ")[0].rstrip(".") + "."
-    return (ast.get_docstring(ast.parse(text)) or "").partition("\n")[0].replace("|", "\\|")
+    summary = (ast.get_docstring(ast.parse(text)) or "").partition("\n\n")[0]
+    return summary.replace("\n", " ").replace("|", "\\|")
 
 
 def render() -> str:
