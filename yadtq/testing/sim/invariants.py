@@ -80,6 +80,8 @@ class Judge:
         self._ledger = ledger
         self._prefix = task_topics
         self.ended: dict[str, End] = {}
+        #: Tasks with a record that have not ended.
+        self.unfinished: set[str] = set()
         self.touches: list[Touch] = []
         #: (attempt, nonce) of the last grant since the last loss of data.
         self._granted: dict[str, tuple[int, str]] = {}
@@ -165,6 +167,7 @@ class Judge:
         if item.status.final:
             end = End(item.status, item.payload, item.attempt, item.nonce, self._world.now)
             first = self.ended.setdefault(task_id, end)
+            self.unfinished.discard(task_id)
             if first is not end and not any(at >= first.at for at in self._redis.lost_at):
                 self._world.fail(f"{task_id} ended twice: {first.status}, then {end.status}")
 
@@ -185,6 +188,9 @@ class Judge:
                 task_id = decode_envelope(record.value).id
             except EnvelopeError:
                 task_id = f"undecodable {record.topic}/{record.partition}@{record.offset}"
+            else:
+                if task_id not in self.ended:
+                    self.unfinished.add(task_id)
             place = (record.topic, record.partition), record.offset
             self._ids[place] = task_id
             self._copies[task_id].add(place)
@@ -211,8 +217,3 @@ class Judge:
         if task_id in self.ended or place in self.dead or copies:
             return
         self._world.fail(f"{place[1]} of partition {place[0][1]} was committed, but {task_id} has not ended")
-
-    @property
-    def unfinished(self) -> int:
-        """Tasks with a record that have not ended; undecodable ones are not tasks."""
-        return sum(task_id not in self.ended and not task_id.startswith("undecodable ") for task_id in self._copies)

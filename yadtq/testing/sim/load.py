@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from yadtq.app import Yadtq
 from yadtq.client.client import Client
 from yadtq.context import TaskContext  # noqa: TC001 - the app reads the signatures of its tasks
-from yadtq.errors import BrokerUnavailable, ResultLost, StoreUnavailable, SubmitUncertain, TaskFailed
+from yadtq.errors import BrokerUnavailable, ResultLost, StoreUnavailable, SubmitUncertain, TaskFailed, TaskNotFound
 from yadtq.wire.states import TaskStatus
 
 if TYPE_CHECKING:
@@ -144,6 +144,7 @@ class Submissions:
         self.seen: dict[str, tuple[TaskStatus, object]] = {}
         self.lost: set[str] = set()
         self.waiting: set[str] = set()
+        self.not_found: set[str] = set()
 
 
 async def submit_all(
@@ -166,8 +167,7 @@ async def submit_all(
             if node.chance.random() < 0.3:
                 notes.waiting.add(job.task_id)
                 waits.append(asyncio.get_running_loop().create_task(_follow(client, job, notes)))
-    if waits:
-        await asyncio.wait(waits)
+    await asyncio.gather(*waits)  # an error of any of them is the client's
     await client.close()
 
 
@@ -198,6 +198,10 @@ async def _follow(client: Client, job: Job, notes: Submissions) -> None:
         except TaskFailed as error:
             notes.seen[job.task_id] = TaskStatus.FAILED, error.error_type
         except StoreUnavailable:
+            await asyncio.sleep(0.5)
+            continue
+        except TaskNotFound:
+            notes.not_found.add(job.task_id)
             await asyncio.sleep(0.5)
             continue
         break

@@ -29,6 +29,7 @@ class Timeline(Protocol):
 
     now: float
     rng: Random
+    tasks: int
     ready: list[SimLoop]
 
     def call_at(self, when: float, act: Callable[[], object]) -> None: ...
@@ -69,23 +70,20 @@ class _Handle:
 
 
 class _Task(asyncio.Task[Any]):
-    """Its hash is a number of its loop, not its address: sets of tasks are walked through in the same order each time."""
+    """Its hash is a number of its world, not its address: sets of tasks are walked through in the same order each time."""
 
     def __init__(
         self, coro: Coroutine[Any, Any, Any], loop: SimLoop, name: str | None, context: Context | None
     ) -> None:
-        loop.serial += 1
-        self._number = loop.serial
+        loop.world.tasks += 1
+        self._number = loop.world.tasks
         if context is None:
-            super().__init__(coro, loop=loop.as_asyncio, name=name or f"{loop.name}-{loop.serial}")
+            super().__init__(coro, loop=loop.as_asyncio, name=name or loop.name)
         else:
-            super().__init__(coro, loop=loop.as_asyncio, name=name or f"{loop.name}-{loop.serial}", context=context)
+            super().__init__(coro, loop=loop.as_asyncio, name=name or loop.name, context=context)
 
     def __hash__(self) -> int:
         return self._number
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
 
 
 class SimLoop:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "Scenario"]
 
 _APP = "sim"
-_BALANCE_S = 0.5
+_BALANCE_S = 2.0
 
 
 @dataclass

@@ -25,7 +25,9 @@ _AFTER_S = 15.0
 def draw_plan(chance: Random) -> Plan:
     heartbeat_s = chance.choice([0.5, 1.0])
     lease_s = chance.choice([3.0, 7.0])
-    # A span of less than some shares of the window moves records that only wait for a slot, again and again.
+    concurrency = chance.choice([1, 2, 5, 20, 100])
+    # A span of less than some shares of the window moves records that only wait for a slot, again and again; so does a
+    # short age where few run at once.
     window, span = chance.choice([(10, 300), (100, 500), (4_000, 20_000)])
     workers = chance.choice([1, 2, 2, 3, 4, 6])
     return Plan(
@@ -40,10 +42,10 @@ def draw_plan(chance: Random) -> Plan:
             "submit_timeout_s": chance.choice([4.0, 15.0]),
         },
         options={
-            "concurrency": chance.choice([1, 2, 5, 20, 100]),
+            "concurrency": concurrency,
             "window": window,
             "span": span,
-            "straggler_age_s": chance.choice([5.0, 20.0, 3_600.0]),
+            "straggler_age_s": chance.choice([5.0, 20.0, 3_600.0]) if concurrency > 5 else 3_600.0,
             "commit_interval_s": chance.choice([0.1, 0.5]),
             "truncate_interval_s": chance.choice([2.0, 300.0]),
             "grace_s": chance.choice([0.5, 10.0]),

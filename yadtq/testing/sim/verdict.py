@@ -91,6 +91,8 @@ def _clients(scenario: Scenario) -> Iterator[str]:
             yield f"a client was told {value!r} of {task_id}, and it is {end.payload!r}"
     if notes.lost and not scenario.redis.lost_at:
         yield f"results are lost, though Redis has kept its data: {sorted(notes.lost)[:5]}"
+    if notes.not_found and not scenario.judge.touches:
+        yield f"a client was told that its own tasks are unknown: {sorted(notes.not_found)[:5]}"
     if notes.waiting and not scenario.redis.lost_at:
         yield f"clients still wait for {sorted(notes.waiting)[:5]}"
 

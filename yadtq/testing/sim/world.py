@@ -45,6 +45,7 @@ class World:
         self.now = 0.0
         self.ready: list[SimLoop] = []
         self.events = 0
+        self.tasks = 0  # made so far
         self.points = 0
         #: At the n-th point the process that comes by is killed: (n, "before" or "after").
         self.target: int | None = None
