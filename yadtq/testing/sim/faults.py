@@ -215,7 +215,7 @@ KINDS = (
     Kind("redis-down", _redis_down),
     Kind("redis-frozen", _redis_frozen),
     Kind("redis-loss", _redis_loss),
-    Kind("redis-back", _redis_back, usual=False),
+    Kind("redis-back", _redis_back),
     Kind("redis-gap", _gap),
     Kind("redis-weather", _weather("redis"), 2.0),
     Kind("kafka-down", _kafka_down),

@@ -89,6 +89,8 @@ class Judge:
         self._owner: dict[str, str] = {}
         self._copies: dict[str, set[tuple[Partition, int]]] = defaultdict(set)
         self._ids: dict[tuple[Partition, int], str] = {}
+        #: The highest committed offsets.
+        self.committed: dict[Partition, int] = {}
         self.dead: set[tuple[Partition, int]] = set()
         redis.watch = self._watch
         redis.on_loss.append(self._granted.clear)
@@ -116,8 +118,8 @@ class Judge:
                     self._check_claim(args[0], item, was, now, answer)
                 elif verb == "finish" and answer:
                     self._check_finish(item, was, now)
-                elif verb == "renew" and answer and now.nonce != item.nonce:
-                    self._world.fail(f"a lease of {item.task_id} was renewed that another holds")
+                elif verb == "renew" and answer:
+                    self._check_renewal(item, now)
 
         return after
 
@@ -128,7 +130,10 @@ class Judge:
         return _State(task.status, task.attempt, task.nonce, task.worker, task.payload)
 
     def _check_transition(self, verb: str, item: Any, was: _State, now: _State) -> None:
-        if was.status is not now.status and now.status not in TRANSITIONS.get((was.status, verb), ()):
+        if was.status is now.status or now.status in TRANSITIONS.get((was.status, verb), ()):
+            return
+        # After a return to an older state the store may hold an attempt that is older than the one that runs.
+        if not (self._redis.lost_at and verb in ("renew", "finish") and not (was.status and was.status.final)):
             self._world.fail(f"{verb} of {item[0]} led from {was.status} to {now.status}")
 
     def _check_claim(self, worker: str, item: Any, was: _State, now: _State, reply: Any) -> None:
@@ -151,6 +156,18 @@ class Judge:
         if reply.verdict <= 0 and reply.verdict != SUSPECT:
             self._check_transition("claim", item, was, now)
 
+    def _may_restore(self, item: Any) -> bool:
+        """After a loss of data, an attempt that ran all the while may write itself again over older ones."""
+        return bool(self._redis.lost_at) and item.attempt > self._granted.get(item.task_id, (0, ""))[0]
+
+    def _check_renewal(self, item: Any, now: _State) -> None:
+        if now.nonce != item.nonce:
+            self._world.fail(f"a lease of {item.task_id} was renewed that another holds")
+        held = item.attempt, item.nonce
+        if self._granted.get(item.task_id, held) != held and not self._may_restore(item):
+            self._world.fail(f"a lease of {item.task_id} was renewed by attempt {item.attempt}, which had lost it")
+        self._granted[item.task_id] = held
+
     def _check_finish(self, item: Any, was: _State, now: _State) -> None:
         task_id = item.task_id
         if (was.nonce, was.status) == (item.nonce, item.status) and was.attempt == item.attempt:
@@ -159,7 +176,7 @@ class Judge:
         if granted is None:
             if not self._redis.lost_at:
                 self._world.fail(f"{task_id} was finished though nobody had claimed it")
-        elif granted != (item.attempt, item.nonce):
+        elif granted != (item.attempt, item.nonce) and not self._may_restore(item):
             self._world.fail(
                 f"{task_id} was finished by attempt {item.attempt} ({item.nonce}), but the lease is of "
                 f"attempt {granted[0]} ({granted[1]})"
@@ -203,6 +220,7 @@ class Judge:
         group = self._kafka.group("yadtq." + self._prefix.split(".")[1])
         for partition, offset in offsets.items():
             log = self._kafka.logs[partition]
+            self.committed[partition] = max(offset, self.committed.get(partition, 0))
             if offset > log.end:
                 self._world.fail(f"{offset} of {partition[1]} was committed, the log ends at {log.end}")
             for each in range(max(group.committed.get(partition, 0), log.start), offset):

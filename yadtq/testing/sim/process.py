@@ -75,6 +75,7 @@ class SimProcess:
         on_end: Callable[[SimProcess], None],
     ) -> None:
         self.worker = order.worker
+        self._order = order
         self.slot = order.slot
         self.pid = 0
         self.code: int | None = None
@@ -98,7 +99,7 @@ class SimProcess:
         self.real = Worker(
             Given(
                 app=site.app,
-                identity=Identity(self.worker, self.slot.id, site.options.queues, site.options.concurrency),
+                identity=self._identity(),
                 options=site.options,
                 outside=outside,
                 machine=Machine(parent=parent, threads=SimThreads, rss_bytes=lambda: 0),
@@ -110,6 +111,10 @@ class SimProcess:
         if not self._boss.alive:
             parent.gone()
         await self.real.run()
+
+    def _identity(self) -> Identity:
+        order, options = self._order, self._site.options
+        return Identity(self.worker, order.slot.id, options.queues, options.concurrency, order.supervisor, order.secret)
 
     def said(self, line: str) -> None:
         """Through the pipe to the supervisor."""
@@ -173,8 +178,7 @@ class SimProcess:
 
     def problems(self) -> list[str]:
         """Of the conservation laws, between any two steps."""
-        found = self.real.parts.audit() if self.real is not None and self.node.alive else []
-        return [problem for problem in found if "claims on their way" not in problem]
+        return self.real.parts.audit() if self.real is not None and self.node.alive else []
 
     def problems_at_rest(self) -> Iterator[str]:
         """When everything has ended, nothing is held."""

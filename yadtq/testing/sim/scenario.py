@@ -71,6 +71,7 @@ class Scenario:
         self._nodes: dict[str, Node] = {}
         self.fleet = Fleet(self, plan.workers, grace_s=self.options.grace_s)
         self.clients: list[Node] = []
+        self._calm_at: float | None = None
 
     def outside(self, node: Node) -> Outside:
         """What a process is given."""
@@ -107,7 +108,21 @@ class Scenario:
     def _check_balance(self) -> None:
         for problem in self.fleet.problems():
             self.world.fail(problem)
+        if self._calm_at is not None and self.world.now - self._calm_at > self._settled_s:
+            self._check_known()
         self.world.call_later(_BALANCE_S, self._check_balance)
+
+    @property
+    def _settled_s(self) -> float:
+        """When all is well for so long, workers have written again what a loss of data took."""
+        return self.settings.lease_s + self.settings.session_timeout_s + 10.0
+
+    def _check_known(self) -> None:
+        """Whoever asks for a task that waits in Kafka must not be told that nobody knows it."""
+        for task_id in sorted(self.judge.unfinished & self.notes.acknowledged.keys()):
+            if self.jobs[task_id].kind != "unknown" and self.judge._state(task_id).status is None:
+                self.world.fail(f"Redis knows nothing of {task_id}, which waits in Kafka")
+                return
 
     def _crash(self, worker: str) -> None:
         if (process := self.fleet.processes.get(worker)) is not None:
@@ -122,6 +137,7 @@ class Scenario:
     def calm(self) -> None:
         """The end of all faults; what has begun to happen to a process goes on to its end."""
         self.world.note("world", "calm")
+        self._calm_at = self.world.now
         self.redis.calm()
         self.kafka.calm()
         for node in self.world.nodes:
