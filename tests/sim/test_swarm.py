@@ -11,13 +11,13 @@ import pytest
 from yadtq.testing.sim.swarm import run_seed
 
 
-@pytest.mark.parametrize("seed", range(1, 31))
+@pytest.mark.parametrize("seed", range(1, 21))
 def test_seed(seed: int) -> None:
     report = run_seed(seed)
     assert not report.problems, f"{report.problems[:5]}\nthe last events:\n{report.tail}\n{report.again}"
 
 
-@pytest.mark.parametrize("seed", [2, 5, 30])
+@pytest.mark.parametrize("seed", [2, 5, 20])
 def test_a_seed_gives_the_same_run_each_time(seed: int) -> None:
     first, junk = run_seed(seed), [object() for _ in range(1_000)]
     assert run_seed(seed).digest == first.digest

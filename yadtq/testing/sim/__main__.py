@@ -12,6 +12,7 @@ from itertools import count, islice
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
+from yadtq.testing.sim.scale import run_scale
 from yadtq.testing.sim.swarm import run_seed, run_twice
 from yadtq.testing.sim.sweep import SCENARIOS, count_points, run_named
 
@@ -31,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=100, help="how many")
     parser.add_argument("--minutes", type=float, help="as many seeds as that gives time for")
     parser.add_argument("--sweep", choices=[small.name for small in SCENARIOS], help="kill at each call of a scenario")
+    parser.add_argument("--scale", type=int, help="one run of so many workers, and as many partitions")
     parser.add_argument("--step", type=int, default=1, help="of a sweep: only each n-th call")
     parser.add_argument("--point", type=int, help="of a sweep: only this call")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
@@ -49,7 +51,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _reports(given: argparse.Namespace) -> Iterator[Report]:
-    if given.sweep:
+    if given.scale:
+        yield run_scale(given.seed, given.scale, given.scale, 10 * given.scale)
+    elif given.sweep:
         small = next(each for each in SCENARIOS if each.name == given.sweep)
         if given.point:
             targets: Iterable[int] = [given.point]

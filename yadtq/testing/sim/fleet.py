@@ -36,6 +36,8 @@ class Fleet:
         self.size = size
         self.processes: dict[str, SimProcess] = {}
         self.exits: Counter[int] = Counter()
+        #: When a worker has ended, or partitions were given to others.
+        self.changes: list[float] = []
         self.bosses = 0
         self.supervisor: Supervisor | None = None
         self._own = SupervisorSettings.load(workers=size, grace_s=grace_s + 5.0, crash_budget=1_000, backoff_cap_s=2.0)
@@ -85,6 +87,7 @@ class Fleet:
         self.processes.pop(process.worker, None)
         assert process.code is not None
         self.exits[process.code] += 1
+        self.changes.append(self._world.now)
         self._world.note(process.worker, "exit", str(process.code))
         if self.supervisor is None or process.worker not in self.supervisor.workers.values():
             self._folder.locked.discard(process.slot.number)

@@ -83,6 +83,7 @@ class SimKafka(Server):
         self.partitions: dict[str, int] = {}
         self.compacted: set[str] = set()
         self.on_append: list[Callable[[MemoryRecord], None]] = []
+        self.on_deal: list[Callable[[], None]] = []
         self.on_commit: list[Callable[[Mapping[Partition, int]], None]] = []
 
     @property

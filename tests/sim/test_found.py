@@ -1,0 +1,24 @@
+"""Seeds that have found something in the real code: they stay, with what they found.
+
+A seed means another run when the code before it changes, so each also has a test of its own where its fault was fixed.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from yadtq.testing.sim.swarm import run_seed
+
+FOUND = (
+    (6, "a worker with all slots taken span as soon as something parked was due"),
+    (2, "a client that had not yet asked for the incarnation waited for ever after a loss of data"),
+    (139, "result() said TaskNotFound of a task whose registration an outage of Redis had held up"),
+    (34, "tasks stayed unknown to Redis if all workers died soon after it had lost its data"),
+    (47, "a worker that had been evicted unnoticed set a committed offset back with an old tracker"),
+)
+
+
+@pytest.mark.parametrize(("seed", "story"), FOUND, ids=[str(seed) for seed, _ in FOUND])
+def test_a_found_seed_stays_found(seed: int, story: str) -> None:
+    report = run_seed(seed)
+    assert not report.problems, f"{story}: {report.problems[:3]}\n{report.tail}\n{report.again}"
