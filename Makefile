@@ -67,6 +67,9 @@ MINUTES ?= 30
 soak: env servers ## the full mix of faults under load: make soak SEED=7 MINUTES=30
 	$(BIN)/python -m tests.chaos soak $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) $(ARGS)
 
+fuzz: env ## anything at all thrown at what reads foreign bytes, as long for each test: make fuzz MINUTES=10
+	MINUTES=$(MINUTES) $(PYTEST) -s tests/unit/test_fuzz_*.py $(ARGS)
+
 docs: env ## check the documentation: links, code, settings, wire format
 	$(PYTEST) -q tests/unit/test_docs.py $(ARGS)
 
@@ -131,5 +134,5 @@ $(VENV)/.yadtq: $(VENV)/.devbroker pyproject.toml
 	$(PIP) install --no-deps --editable .
 	@touch $@
 
-.PHONY: bench bench-check bench-peers chaos check clean contract demo dev distclean docs down env format help \
+.PHONY: bench bench-check bench-peers chaos check clean contract demo dev distclean docs down env format fuzz help \
   integration prerequisites servers sim soak system test unit up uvloop
