@@ -22,17 +22,19 @@ def fuzz(test: Callable[[], None], examples: int) -> None:
 
     Tests are divided: each gets the whole time, so run one file or one test with it.
     """
+    examples = _ROUND if MINUTES else examples
     effort = settings(
-        max_examples=_ROUND if MINUTES else examples,
+        max_examples=examples,
         deadline=None,
         database=None,
         phases=(Phase.explicit, Phase.generate, Phase.shrink),
         suppress_health_check=list(HealthCheck),
     )
+    run = effort(test)
     until, done = time.monotonic() + MINUTES * 60, 0
     while True:
-        effort(test)()
-        done += effort.max_examples
+        run()
+        done += examples
         if time.monotonic() >= until:
             break
     print(f"{done} examples")

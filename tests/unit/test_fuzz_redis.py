@@ -152,15 +152,19 @@ class Scripted:
     def __init__(self) -> None:
         self.answers: list[Any] = []
         self.polite = True
+        self._then: Any = None
         self._turn = 0
 
-    def give(self, answers: list[Any], *, polite: bool = True) -> None:
-        self.answers, self.polite, self._turn = answers, polite, 0
+    def give(self, answers: list[Any], *, polite: bool = True, then: Any = None) -> None:
+        """then: what comes for all commands after those; else they begin again."""
+        self.answers, self.polite, self._then, self._turn = answers, polite, then, 0
 
     def __call__(self, command: list[bytes]) -> Any:
         if self.polite and command[0] in (b"CLIENT", b"SELECT", b"HELLO"):
             return reply("OK")
         self._turn += 1
+        if self._then is not None and self._turn > len(self.answers):
+            return self._then
         return self.answers[(self._turn - 1) % len(self.answers)]
 
 
@@ -216,11 +220,14 @@ def test_subscriptions(runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch) 
     async def hear(pushed: list[Any]) -> None:
         news: list[Any] = []
         service = store.hear_ends("c", news.extend, lambda: None)
-        script.give([*pushed, SUBSCRIBED + told])
+        script.give(pushed, then=SUBSCRIBED + told)
         run = asyncio.create_task(service.run())
         try:
             await eventually(
-                lambda: ("t", Snapshot(S.SUCCESS, 1, b"5")) in news or run.done(), timeout=10, interval=0.001
+                lambda: ("t", Snapshot(S.SUCCESS, 1, b"5")) in news or run.done(),
+                timeout=10,
+                interval=0.001,
+                what=repr(pushed),
             )
             assert not run.done(), repr(run)
         finally:
