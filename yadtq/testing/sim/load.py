@@ -45,7 +45,7 @@ class Job:
         """How it must end, where no fault says otherwise."""
         if self.kind == "unknown" or (self.kind == "slow" and self.seconds > LIMIT_S):
             return TaskStatus.FAILED
-        if self.kind == "flaky" and self.trouble > RETRIES:
+        if self.kind in ("flaky", "crasher") and self.trouble > RETRIES:
             return TaskStatus.FAILED
         return TaskStatus.SUCCESS
 
@@ -88,7 +88,7 @@ class Ledger:
 
 
 def make_app(name: str, ledger: Ledger, crash: Callable[[str], None], **settings: object) -> Yadtq:
-    """crash: kills the process of a worker, at once."""
+    """crash: kills the process that runs this, the worker's or a child of it, at once."""
     app = Yadtq(name, kafka="simulated:1", redis="redis://simulated", **settings)
 
     async def work(ctx: TaskContext, seconds: float) -> str:

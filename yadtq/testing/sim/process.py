@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from yadtq.delivery.checked import CheckedDelivery
 from yadtq.errors import BrokerUnavailable, StoreUnavailable
+from yadtq.execution.quarantine.quarantine import Quarantine
 from yadtq.supervisor.seams import Beat
 from yadtq.testing.sim.threads import SimThreads
+from yadtq.testing.sim.ward import SimWard
 from yadtq.wire.exits import DRAINED, FAILED, UNREACHABLE
 from yadtq.worker.assembly import Given
 from yadtq.worker.heartbeat import Identity
@@ -96,13 +98,22 @@ class SimProcess:
         outside = site.outside(node)
         self.pid = outside.place.pid
         self._parent = parent = _SimParent(self)
+        quarantine = Quarantine(
+            make=lambda size: SimWard(site.world, node, site.app, site.outside, size=size), clock=node.clock
+        )
         self.real = Worker(
             Given(
                 app=site.app,
                 identity=self._identity(),
                 options=site.options,
                 outside=outside,
-                machine=Machine(parent=parent, threads=SimThreads, rss_bytes=lambda: 0),
+                machine=Machine(
+                    parent=parent,
+                    services=(quarantine,),
+                    suspects=quarantine,
+                    threads=SimThreads,
+                    rss_bytes=lambda: 0,
+                ),
                 delivery=CheckedDelivery,
             )
         )

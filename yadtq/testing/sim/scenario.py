@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -134,9 +135,9 @@ class Scenario:
                 return
 
     def _crash(self, worker: str) -> None:
-        if (process := self.fleet.processes.get(worker)) is not None:
-            self.touch("crash", 0.0, worker)
-            process.kill()
+        self.touch("crash", 0.0, worker)
+        running = asyncio.get_running_loop()
+        self.world.kill(next(node for node in self.world.nodes if node.loop.as_asyncio is running))
 
     def touch(self, kind: str, seconds: float, *workers: str) -> None:
         """A fault begins that may cause second executions of what these workers run (none named: all)."""

@@ -66,7 +66,7 @@ def _draw_client(chance: Random, number: int) -> list[tuple[float, list[Job]]]:
             serial += 1
             kind = chance.choices(["nap", "flaky", "slow", "crasher"], [6, 2, 1, 0.1 if crashers else 0])[0]
             seconds = chance.choice([0.0, 0.0, 0.05, 0.5, 0.9, 3.0])
-            trouble = chance.choice([0, 1, 2, 4]) if kind == "flaky" else 1 if kind == "crasher" else 0
+            trouble = chance.choice({"flaky": [0, 1, 2, 4], "crasher": [1, 2, 100]}.get(kind, [0]))
             jobs.append(Job(f"c{number}.{serial}", kind, seconds, trouble))
         turns.append((chance.uniform(0.0, 2.0), jobs))
     return turns

@@ -19,6 +19,8 @@ __all__ = ["final_problems"]
 
 #: An outcome may be on its way for so long after a run's last line in the ledger.
 _FINISHING_S = 1.0
+#: A task that ends each process in which it runs is found guilty after so many at the latest.
+_MOST_CRASHES = 10
 
 
 def final_problems(scenario: Scenario) -> Iterator[str]:
@@ -68,7 +70,7 @@ def _took_too_long(runs: list[Run]) -> bool:
 def _right_count(scenario: Scenario, job: Job, runs: list[Run]) -> Iterator[str]:
     """G3: only a fault causes a second execution."""
     touches = scenario.judge.touches
-    asked = job.trouble if job.kind in ("flaky", "crasher") else 0
+    asked = {"flaky": job.trouble, "crasher": min(job.trouble, _MOST_CRASHES)}.get(job.kind, 0)
     if scenario.redis.lost_at:
         asked *= 1 + len(scenario.redis.lost_at)
     met = {id(touch) for run in runs for touch in touches if touch.meets(run, _FINISHING_S)}
