@@ -60,15 +60,15 @@ def _freeze(scenario: Scenario, chance: Random) -> None:
 
 def _kill_supervisor(scenario: Scenario, chance: Random) -> None:
     """Its workers drain: what is not done within their grace is broken off, and runs again."""
-    boss = scenario.fleet.boss
-    if boss is not None and boss.alive:
-        scenario.touch("no supervisor", scenario.options.grace_s + 10.0)
+    host = chance.choice(scenario.fleet.hosts)
+    if (boss := host.boss) is not None and boss.alive:
+        scenario.touch("no supervisor", scenario.options.grace_s + 10.0, *host.processes)
         scenario.world.kill(boss)
 
 
 def _freeze_supervisor(scenario: Scenario, chance: Random) -> None:
-    if scenario.fleet.boss is not None:
-        scenario.fleet.boss.freeze(chance.uniform(0.5, 20.0))
+    if (boss := chance.choice(scenario.fleet.hosts).boss) is not None:
+        boss.freeze(chance.uniform(0.5, 20.0))
 
 
 def _drain(scenario: Scenario, chance: Random) -> None:
@@ -79,7 +79,7 @@ def _drain(scenario: Scenario, chance: Random) -> None:
 
 def _restart(scenario: Scenario, chance: Random) -> None:
     scenario.touch("restart", scenario.plan.workers * (scenario.options.grace_s + 10.0))
-    scenario.fleet.restart()
+    chance.choice(scenario.fleet.hosts).restart()
 
 
 def _slow(scenario: Scenario, chance: Random) -> None:

@@ -1,4 +1,4 @@
-"""The workers of one host under their real supervisor, and what starts that again when it has died."""
+"""Hosts: each with its workers under their real supervisor, and with what starts that again when it has died."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from yadtq.testing.sim.node import Node
     from yadtq.testing.sim.process import Site
 
-__all__ = ["Fleet"]
+__all__ = ["Fleet", "Host"]
 
-_HOST = "h"
 #: What a process start costs: Python's imports.
 _SPAWN_S = 0.3
 
 
-class Fleet:
+class Host:
     """processes: all that live, by worker id. Those of a dead supervisor live on until they have drained."""
 
-    def __init__(self, site: Site, size: int, *, grace_s: float) -> None:
+    def __init__(self, site: Site, name: str, size: int, *, grace_s: float) -> None:
+        self.name = name
         self._site = site
         self._world = site.world
         self.size = size
         self.processes: dict[str, SimProcess] = {}
         self.exits: Counter[int] = Counter()
-        #: When a worker has ended, or partitions were given to others.
+        #: When a worker has ended.
         self.changes: list[float] = []
         self.bosses = 0
         self.supervisor: Supervisor | None = None
@@ -48,11 +48,11 @@ class Fleet:
     def start(self) -> None:
         """The supervisor, and it starts the workers."""
         self.bosses += 1
-        self.boss = self._world.node(f"boss{self.bosses}", self._supervise, on_end=self._boss_ended)
+        self.boss = self._world.node(f"{self.name}.boss{self.bosses}", self._supervise, on_end=self._boss_ended)
 
     async def _supervise(self, node: Node) -> None:
         outside = self._site.outside(node)
-        slots = MemorySlots(self._site.app.name, _HOST, self._folder)
+        slots = MemorySlots(self._site.app.name, self.name, self._folder)
 
         async def spawn(order: Order, on_beat: Callable[[Beat], None]) -> SimProcess:
             process = SimProcess(self._site, node, order, on_beat, self._process_ended)
@@ -92,23 +92,46 @@ class Fleet:
         if self.supervisor is None or process.worker not in self.supervisor.workers.values():
             self._folder.locked.discard(process.slot.number)
 
-    def alive(self) -> list[SimProcess]:
-        """In the order of their starts."""
-        return list(self.processes.values())
-
     def restart(self) -> None:
         """A deploy: one worker after another is drained and started again."""
         if self.supervisor is not None and self.boss is not None:
             self.boss.inside(partial(self.supervisor.ask, Intent.RESTART))
 
+    def problems_at_rest(self) -> Iterator[str]:
+        if len(self.processes) != self.size:
+            yield f"{self.name}: {len(self.processes)} workers live, {self.size} are wanted (exits: {dict(self.exits)})"
+        for process in self.processes.values():
+            for problem in process.problems_at_rest():
+                yield f"{process.worker} at rest: {problem}"
+
+
+class Fleet:
+    """All hosts. size: of workers, dealt out to `hosts`."""
+
+    def __init__(self, site: Site, size: int, *, hosts: int, grace_s: float) -> None:
+        sizes = [size // hosts + (number < size % hosts) for number in range(hosts)]
+        self.hosts = [Host(site, f"h{number}", share, grace_s=grace_s) for number, share in enumerate(sizes)]
+
+    def start(self) -> None:
+        """The supervisors, and they start the workers."""
+        for host in self.hosts:
+            host.start()
+
+    def alive(self) -> list[SimProcess]:
+        """Host by host, in the order of their starts."""
+        return [process for host in self.hosts for process in host.processes.values()]
+
+    @property
+    def changes(self) -> list[float]:
+        """When a worker has ended."""
+        return [at for host in self.hosts for at in host.changes]
+
     def problems(self) -> Iterator[str]:
+        """Of the conservation laws, between any two steps."""
         for process in self.alive():
             for problem in process.problems():
                 yield f"{process.worker}: {problem}"
 
     def problems_at_rest(self) -> Iterator[str]:
-        if len(self.processes) != self.size:
-            yield f"{len(self.processes)} workers live, {self.size} are wanted (exits: {dict(self.exits)})"
-        for process in self.alive():
-            for problem in process.problems_at_rest():
-                yield f"{process.worker} at rest: {problem}"
+        for host in self.hosts:
+            yield from host.problems_at_rest()

@@ -20,6 +20,7 @@ _START_S = 120.0
 _WITHIN_S = 300.0
 _AFTER_S = 5.0
 _KILLED = 0.02
+_ON_A_HOST = 20
 
 
 def run_scale(seed: int, workers: int, partitions: int, tasks: int) -> Report:
@@ -30,7 +31,8 @@ def run_scale(seed: int, workers: int, partitions: int, tasks: int) -> Report:
         chance = world.rng
         jobs = [Job(f"c0.{n}", "nap", chance.choice([0.0, 0.05, 1.0])) for n in range(tasks)]
         turns = [(0.5 if at else 20.0, jobs[at : at + 500]) for at in range(0, tasks, 500)]
-        plan = Plan(workers=workers, partitions=partitions, clients=[turns], options={"concurrency": 10})
+        hosts = max(1, workers // _ON_A_HOST)
+        plan = Plan(workers=workers, hosts=hosts, partitions=partitions, clients=[turns], options={"concurrency": 10})
         scenario = Scenario(world, plan)
         report.tasks = tasks
         scenario.start()

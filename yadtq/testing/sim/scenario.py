@@ -41,6 +41,7 @@ class Plan:
     """clients: of each, (seconds to wait, jobs to submit then) in turns. settings, options: as keywords."""
 
     workers: int = 2
+    hosts: int = 1
     partitions: int = 4
     clients: Sequence[Sequence[tuple[float, Sequence[Job]]]] = ()
     settings: dict[str, Any] = field(default_factory=dict)
@@ -72,8 +73,9 @@ class Scenario:
         self.jobs: dict[str, Job] = {job.task_id: job for client in plan.clients for _, jobs in client for job in jobs}
         self.notes = Submissions()
         self._nodes: dict[str, Node] = {}
-        self.fleet = Fleet(self, plan.workers, grace_s=self.options.grace_s)
-        self.kafka.on_deal.append(lambda: self.fleet.changes.append(world.now))
+        self.fleet = Fleet(self, plan.workers, hosts=plan.hosts, grace_s=self.options.grace_s)
+        self._deals: list[float] = []
+        self.kafka.on_deal.append(lambda: self._deals.append(world.now))
         self.clients: list[Node] = []
         self._calm_at: float | None = None
 
@@ -127,7 +129,7 @@ class Scenario:
         A worker that was not there when the data were lost does not know that they were.
         """
         losses = self.redis.lost_at
-        if losses and any(0 <= at - losses[-1] <= _REBUILT_S for at in self.fleet.changes):
+        if losses and any(0 <= at - losses[-1] <= _REBUILT_S for at in (*self.fleet.changes, *self._deals)):
             return
         for task_id in sorted(self.judge.unfinished & self.notes.acknowledged.keys()):
             if self.jobs[task_id].kind != "unknown" and self.judge._state(task_id).status is None:

@@ -32,6 +32,7 @@ def draw_plan(chance: Random) -> Plan:
     workers = chance.choice([1, 2, 2, 3, 4, 6])
     return Plan(
         workers=workers,
+        hosts=chance.choice([1, 1, 2]),
         partitions=chance.choice([1, 2, 4, 8]),
         clients=[_draw_client(chance, number) for number in range(chance.choice([1, 1, 2]))],
         settings={
