@@ -6,7 +6,7 @@ move the cursor, or set the reader's clipboard. So what is shown passes through 
 
 from __future__ import annotations
 
-__all__ = ["shown", "shown_value"]
+__all__ = ["shown", "shown_address", "shown_value"]
 
 _MOST = 500
 
@@ -34,6 +34,14 @@ def shown_value(value: object, most: int = 60) -> str:
     except Exception as error:  # an int of 5,000 digits, for one
         text = f"<{type(value).__name__} that can't be shown: {type(error).__name__}>"
     return shown(text, most)
+
+
+def shown_address(url: str) -> str:
+    """A URL without its password, so that it may be logged or printed."""
+    scheme, slashes, rest = url.partition("//")
+    login, at, place = rest.rpartition("@")
+    user, colon, _password = login.partition(":")
+    return shown(f"{scheme}{slashes}{user}{':***' if colon else ''}{at}{place}")
 
 
 def _escaped(char: str) -> str:

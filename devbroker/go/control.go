@@ -3,10 +3,12 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -20,8 +22,11 @@ import (
 
 // The control channel: one JSON object per line in, one per line out, {"ok": true, ...} or {"ok": false, "error": "..."}.
 // It injects faults into the brokers of this process. All faults end with the process.
+// Every line carries the token; after one that does not, or is no JSON, the connection is closed. So a web page can't have
+// a browser of this machine send a command in the body of an HTTP request: the request line comes first.
 type request struct {
-	Op string `json:"op"`
+	Op    string `json:"op"`
+	Token string `json:"token"` // the one in the broker's environment
 
 	// Which requests: of these kinds (none: all), on these nodes (none: all), Count of them (-1: until cleared).
 	Kinds []string `json:"kinds"`
@@ -54,13 +59,16 @@ type installed struct {
 type control struct {
 	cluster *kfake.Cluster
 	nodes   int
+	token   []byte
 
 	mu     sync.Mutex
 	faults map[int]installed
 	nextID int
 }
 
-// serveControl listens on a loopback address, since the channel has no authentication, and returns it.
+const tokenVariable = "DEVBROKER_CONTROL_TOKEN"
+
+// serveControl listens on a loopback address, since the token is sent in the clear, and returns it.
 func serveControl(ctx context.Context, cluster *kfake.Cluster, addr string, nodes int) (string, error) {
 	tcp, err := net.ResolveTCPAddr("tcp", addr)
 	if err != nil {
@@ -69,11 +77,15 @@ func serveControl(ctx context.Context, cluster *kfake.Cluster, addr string, node
 	if !tcp.IP.IsLoopback() {
 		return "", fmt.Errorf("%s is not a loopback address", addr)
 	}
+	token := os.Getenv(tokenVariable)
+	if len(token) < 16 {
+		return "", fmt.Errorf("%s in the environment: at least 16 characters, which commands have to carry", tokenVariable)
+	}
 	listener, err := net.ListenTCP("tcp", tcp)
 	if err != nil {
 		return "", err
 	}
-	ctl := &control{cluster: cluster, nodes: nodes, faults: map[int]installed{}}
+	ctl := &control{cluster: cluster, nodes: nodes, token: []byte(token), faults: map[int]installed{}}
 	context.AfterFunc(ctx, func() { _ = listener.Close() })
 	go func() {
 		for {
@@ -96,7 +108,11 @@ func (ctl *control) talk(conn net.Conn) {
 		decoder := json.NewDecoder(strings.NewReader(lines.Text()))
 		decoder.DisallowUnknownFields()
 		err := decoder.Decode(&req)
-		if err == nil {
+		known := subtle.ConstantTimeCompare([]byte(req.Token), ctl.token) == 1
+		switch {
+		case !known:
+			err = errors.New("no command with the token of this broker")
+		case err == nil:
 			answer, err = ctl.do(req)
 		}
 		if answer == nil {
@@ -106,7 +122,7 @@ func (ctl *control) talk(conn net.Conn) {
 		if err != nil {
 			answer["error"] = err.Error()
 		}
-		if out.Encode(answer) != nil {
+		if out.Encode(answer) != nil || !known {
 			return
 		}
 	}

@@ -86,7 +86,8 @@ class Servers(ABC):
         return proxy.address if proxy else self.direct_kafka
 
     def redis_for(self, party: str) -> str:
-        return f"redis://{self.redis_proxies[party].address}/0"
+        login, at, _ = self.direct_redis.removeprefix("redis://").rpartition("@")
+        return f"redis://{login}{at}{self.redis_proxies[party].address}/0"
 
     async def heal_network(self) -> None:
         for proxy in (*self.kafka_proxies.values(), *self.redis_proxies.values()):
@@ -153,7 +154,7 @@ class EmbeddedServers(Servers):
         self.kafka, self.redis = _Embedded(stack.broker), _Embedded(stack.store)
         self.direct_kafka, self.direct_redis = stack.kafka, stack.redis
         assert stack.control is not None
-        self.control = BrokerControl(stack.control)
+        self.control = BrokerControl(stack.control, stack.control_token)
         await self._open_redis_proxies(stack.store.port)
         self._redis_data = Path(stack.data_dir) / "redis"
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+TOKEN = "a token of the test"
 GROUP = "readers"
 PARTITION = TopicPartition("events", 0)
 
@@ -34,7 +35,7 @@ class Broker:
 
     def __init__(self, address: str, control: str) -> None:
         self.address = address
-        self.control = BrokerControl(control)
+        self.control = BrokerControl(control, TOKEN)
 
     @asynccontextmanager
     async def admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
@@ -87,8 +88,8 @@ class Broker:
 @pytest.fixture
 async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
     data = DataDir(tmp_path)
-    data.open()
-    server = ServerProcess(broker_spec(data, port=0, brokers=2, control=True), lock_fd=data.lock_fd, timeout=10)
+    await asyncio.to_thread(data.open)
+    server = ServerProcess(broker_spec(data, port=0, brokers=2, token=TOKEN), lock_fd=data.lock_fd, timeout=10)
     try:
         await server.start()
         found = Broker(f"127.0.0.1:{server.ports[0]}", f"127.0.0.1:{server.ports[2]}")
@@ -96,7 +97,7 @@ async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
         yield found
     finally:
         await server.stop()
-        data.close()
+        await asyncio.to_thread(data.close)
 
 
 @asynccontextmanager
@@ -384,7 +385,7 @@ async def test_a_wait_for_what_does_not_happen_ends(broker: Broker) -> None:
 async def test_the_channel_of_a_stack(tmp_path: Path) -> None:
     async with EmbeddedStack(control=True) as stack:
         assert stack.control is not None
-        control = BrokerControl(stack.control)
+        control = BrokerControl(stack.control, stack.control_token)
         await control.clear()
         with pytest.raises(ControlError, match="one broker"):
             await control.move_coordinator(GROUP)
@@ -392,3 +393,30 @@ async def test_the_channel_of_a_stack(tmp_path: Path) -> None:
         await control.clear()
     with pytest.raises(ControlError, match="no answer"):
         await control.clear()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b'{"op": "clear"}\n',
+        b'{"op": "clear", "token": "another token of 20 letters"}\n',
+        b'POST / HTTP/1.1\r\nContent-Length: 50\r\n\r\n{"op": "clear", "token": "a token of the test"}\n',
+    ],
+    ids=["no token", "wrong token", "a browser"],
+)
+async def test_the_channel_obeys_only_those_who_know_its_token(broker: Broker, words: bytes) -> None:
+    fault = await broker.control.fail("Produce", "KAFKA_STORAGE_ERROR")
+    host, _, port = broker.control.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(words)
+    answers = (await reader.read()).splitlines()
+    writer.close()
+    assert [json.loads(answer)["ok"] for answer in answers] == [False]
+    assert await fault.hits() == 0, "it is still there"
+
+
+async def test_without_a_token_there_is_no_channel() -> None:
+    async with serving("--control", "127.0.0.1:0") as process:
+        assert process.stderr is not None
+        assert b"DEVBROKER_CONTROL_TOKEN" in await process.stderr.read()
+        assert await process.wait() == 1

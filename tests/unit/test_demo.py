@@ -12,7 +12,7 @@ import pytest
 from yadtq.demo import tasks
 from yadtq.demo.check import problems
 from yadtq.demo.complexity import functions_of
-from yadtq.demo.progress import Kill, Progress, label, parse_event
+from yadtq.demo.progress import Kill, Progress, label
 from yadtq.demo.sources import digests, standard_library
 from yadtq.demo.tasks import Report, measure
 
@@ -131,10 +131,7 @@ def test_check_catches_a_failure():
     ]
 
 
-def test_events_are_read():
-    line = '2026-01-01 12:00:00,000 INFO    yadtq.supervisor: event=died slot=h.d.slot-0 pid=7 cause="signal 9"'
-    assert parse_event(line) == {"event": "died", "slot": "h.d.slot-0", "pid": "7", "cause": "signal 9"}
-    assert parse_event("INFO yadtq.worker: drained") == {}
+def test_a_worker_is_called_by_its_slot():
     assert label("host.demo-1.slot-2:1f3a") == "slot-2:1f3a"
 
 
@@ -144,23 +141,23 @@ def assigned(*partitions: int) -> str:
 
 def test_the_group_is_settled_when_the_last_assignments_are_everything():
     progress = Progress(10)
-    progress.hear(assigned(0, 1, 2, 3))  # the first worker was alone
+    progress.line(assigned(0, 1, 2, 3))  # the first worker was alone
     assert not progress.settled(2, 4)
-    progress.hear(assigned(0, 2))
+    progress.line(assigned(0, 2))
     assert not progress.settled(2, 4)
-    progress.hear(assigned(1, 3))
+    progress.line(assigned(1, 3))
     assert progress.settled(2, 4)
 
 
 def test_what_the_kill_cost():
     progress = Progress(10)
-    for line in ("event=spawned slot=h.slot-0 worker=h.slot-0:a pid=7", "event=spawned worker=h.slot-1:b pid=8"):
-        progress.hear(f"INFO yadtq.supervisor: {line}")
+    for worker, pid in (("h.slot-0:a", 7), ("h.slot-1:b", 8)):
+        progress.event({"event": "spawned", "worker": worker, "pid": pid})
     assert progress.pids == {"h.slot-0:a": 7, "h.slot-1:b": 8}
     progress.kill = Kill("h.slot-0:a", "h.slot-0", 7, at=100.0, done=5, assignments=0)
-    progress.hear('INFO yadtq.supervisor: event=died slot=h.slot-0 worker=h.slot-0:a pid=7 cause="signal 9"')
-    progress.hear(assigned(0))
-    progress.hear("INFO yadtq.supervisor: event=ready slot=h.slot-0 worker=h.slot-0:c pid=9 after_s=0.5")
+    progress.event({"event": "died", "slot": "h.slot-0", "worker": "h.slot-0:a", "pid": 7, "cause": "signal 9"})
+    progress.line(assigned(0))
+    progress.event({"event": "ready", "slot": "h.slot-0", "worker": "h.slot-0:c", "pid": 9, "after_s": 0.5})
     progress.take(report("a.py", attempt=1, worker="h.slot-1:b", started_at=90.0))
     assert not progress.recovery_s
     progress.take(report("b.py", attempt=2, worker="h.slot-0:c", started_at=101.5))
@@ -168,5 +165,12 @@ def test_what_the_kill_cost():
     assert (progress.successor, progress.rebalances) == ("h.slot-0:c", 0)
     assert progress.recovery_s == pytest.approx((1.5, 2.5))
     assert progress.pids == {"h.slot-1:b": 8}
-    progress.hear(assigned(1))
+    progress.line(assigned(1))
     assert progress.rebalances == 1
+
+
+def test_a_forged_line_names_no_victim():
+    progress = Progress(10)
+    for line in ("x event=spawned slot=s worker=s:a pid=1", '{"event": "spawned", "worker": "s:a", "pid": 1}'):
+        progress.line(line)
+    assert progress.pids == {}

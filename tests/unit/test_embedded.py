@@ -166,3 +166,43 @@ async def test_addresses_are_refused_outside_the_block() -> None:
         _ = stack.kafka
     with pytest.raises(ValueError, match="brokers"):
         EmbeddedStack(brokers=0)
+
+
+@pytest.mark.parametrize("what", ["lock", "kafka", "redis", "logs"])
+def test_links_in_a_folder_that_somebody_else_filled_are_not_followed(what: str, tmp_path: Path) -> None:
+    target, data = tmp_path / "target", tmp_path / "data"
+    data.mkdir(mode=0o700)
+    if what == "lock":
+        target.write_text("precious")
+    else:
+        target.mkdir()
+    (data / what).symlink_to(target)
+    with pytest.raises(ConfigError, match="it is a link"):
+        DataDir(data).open()
+    assert target.read_text() == "precious" if what == "lock" else list(target.iterdir()) == []
+
+
+def test_a_folder_that_others_may_write_to_is_refused_and_a_link_of_ours_is_not(tmp_path: Path) -> None:
+    real = tmp_path / "real"
+    real.mkdir()
+    real.chmod(0o777)
+    with pytest.raises(ConfigError, match="other users may write to it"):
+        DataDir(real).open()
+    real.chmod(0o755)
+    (tmp_path / "link").symlink_to(real)
+    data = DataDir(tmp_path / "link")
+    data.open()
+    assert data.path == real
+    data.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder of another user")
+@pytest.mark.parametrize("what", ["folder", "link"])
+def test_a_folder_of_another_user_is_refused(what: str, tmp_path: Path) -> None:
+    theirs, ours = tmp_path / "theirs", tmp_path / "ours"
+    ours.mkdir()
+    theirs.mkdir() if what == "folder" else theirs.symlink_to(ours)
+    os.chown(theirs, 12_345, 12_345, follow_symlinks=False)
+    with pytest.raises(ConfigError, match="another user"):
+        DataDir(theirs).open()
+    assert list(ours.iterdir()) == []

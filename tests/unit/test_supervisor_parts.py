@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yadtq.supervisor.events import tell
+from yadtq.supervisor.events import EventPipe, tell
 from yadtq.supervisor.process import _Lines
 from yadtq.supervisor.respawn import CrashHistory
 from yadtq.supervisor.rollout import Rollout
@@ -70,7 +71,7 @@ def test_an_event_is_a_line_that_programs_can_read(caplog: pytest.LogCaptureFixt
 def test_no_value_of_an_event_can_forge_anything(value: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         lines: list[str] = []
-        patch.setattr("yadtq.supervisor.events.log.log", lambda _level, form, line: lines.append(form % line))
+        patch.setattr("yadtq.supervisor.events.log.log", lambda _level, form, line, **_: lines.append(form % line))
         tell("died", cause=value, pid=7)
     (line,) = lines
     assert line.isprintable()
@@ -162,3 +163,20 @@ def test_the_id_of_the_worker_is_that_of_the_process() -> None:
     assert seat.worker == "old"
     seat.respawn(1.0)
     assert seat.worker is None
+
+
+def test_events_go_to_a_pipe_as_json() -> None:
+    read, write = os.pipe()
+    pipe, log = EventPipe(write), logging.getLogger("yadtq.supervisor")
+    log.addHandler(pipe)
+    try:
+        tell("died", level=logging.WARNING, worker="w", pid=7, cause="x\n", absent=None)
+        log.warning("event=died worker=forged pid=1")
+        for _ in range(10_000):  # nobody reads
+            tell("filler", level=logging.WARNING)
+    finally:
+        log.removeHandler(pipe)
+        os.close(write)
+    with os.fdopen(read, "rb") as lines:
+        assert json.loads(lines.readline()) == {"event": "died", "worker": "w", "pid": 7, "cause": "x\n"}
+        assert json.loads(lines.readline()) == {"event": "filler"}

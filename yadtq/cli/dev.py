@@ -67,6 +67,8 @@ class _Dev:
             ]
             if taken:
                 print(f"yadtq: port {' and '.join(taken)} taken: other programs need the lines above", file=sys.stderr)
+            which = "Kafka and Redis are" if stack.is_open else "Kafka is"
+            print(f"yadtq: {which} open to all users of this machine, and to no other machine", file=sys.stderr)
             print("yadtq: Ctrl-C ends it", file=sys.stderr)
             return await self._wait()
 

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
@@ -20,13 +20,25 @@ from yadtq.errors import YadtqError
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-__all__ = ["SupervisorProcess", "supervisor"]
+__all__ = ["Heard", "SupervisorProcess", "supervisor"]
 
 #: Above the supervisor's own grace for its workers.
 _GRACE_S = 45.0
 #: When we were killed: our servers are gone as well then, and without them a drain comes to nothing.
 _ORPHANED_S = 5.0
 _LAST_LINES_S = 5.0
+
+
+class Heard(Protocol):
+    """What a supervisor tells."""
+
+    def line(self, line: str) -> None:
+        """A line of its log, which is also its workers': anybody may have written it."""
+        ...
+
+    def event(self, facts: Mapping[str, Any]) -> None:
+        """An event of its own."""
+        ...
 
 
 class SupervisorProcess:
@@ -63,28 +75,43 @@ async def supervisor(
     workers: int,
     concurrency: int | None = None,
     env: Mapping[str, str],
-    on_line: Callable[[str], None] | None = None,
+    hear: Heard | None = None,
 ) -> AsyncIterator[SupervisorProcess]:
     """`python -m yadtq.supervisor app` for as long as the block runs.
 
-    on_line: gets each line that it and its workers log; without one they log to our standard error.
+    hear: what it tells; without one it and its workers log to our standard error.
     """
     command = [sys.executable, "-m", "yadtq.supervisor", app, "--workers", str(workers)]
     if concurrency is not None:
         command += ["--concurrency", str(concurrency)]
     guard = _guard()
-    process = await asyncio.create_subprocess_exec(
-        *guard,
-        *command,
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE if guard else asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE if on_line else None,
-        env={**os.environ, **env},
-        # A Ctrl-C in the terminal is for us: we end it in order.
-        start_new_session=True,
-    )
+    events, write = os.pipe()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *guard,
+            *command,
+            *("--events-fd", str(write)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE if guard else asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE if hear else None,
+            env={**os.environ, **env},
+            pass_fds=(write,),
+            # A Ctrl-C in the terminal is for us: we end it in order.
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(events)
+        raise
+    finally:
+        os.close(write)
     child = SupervisorProcess(process, process.pid)
-    reader = asyncio.create_task(_read(process.stderr, on_line)) if process.stderr and on_line else None
+    lines, transport = await _reader(events)
+    readers = []
+    if hear is not None and process.stderr is not None:
+        readers = [
+            asyncio.create_task(_read(process.stderr, lambda line: hear.line(line.decode(errors="replace")))),
+            asyncio.create_task(_read(lines, lambda line: _hear_event(line, hear))),
+        ]
     try:
         if guard:
             child.pid = await _pid(process)
@@ -92,7 +119,8 @@ async def supervisor(
     finally:
         with anyio.CancelScope(shield=True):
             await child.stop()
-            await _close(process, reader)
+            await _close(process, readers)
+            transport.close()
 
 
 def _guard() -> list[str]:
@@ -111,18 +139,35 @@ async def _pid(process: asyncio.subprocess.Process) -> int:
     return int(json.loads(line)["pid"])
 
 
-async def _close(process: asyncio.subprocess.Process, reader: asyncio.Task[None] | None) -> None:
+async def _close(process: asyncio.subprocess.Process, readers: list[asyncio.Task[None]]) -> None:
     if process.stdin is not None:
         process.stdin.close()
-    if reader is not None:  # a worker that still ends after its supervisor was killed holds the pipe open
-        await asyncio.wait([reader], timeout=_LAST_LINES_S)
-        reader.cancel()
+    if readers:  # a worker that still ends after its supervisor was killed holds the log open
+        await asyncio.wait(readers, timeout=_LAST_LINES_S)
+        for reader in readers:
+            reader.cancel()
 
 
-async def _read(stream: asyncio.StreamReader, on_line: Callable[[str], None]) -> None:
+async def _reader(fd: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
+    loop = asyncio.get_running_loop()
+    stream = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(fd, "rb", buffering=0)
+    )
+    return stream, transport
+
+
+def _hear_event(line: bytes, hear: Heard) -> None:
+    with contextlib.suppress(ValueError):  # cut, as the pipe was full
+        facts = json.loads(line)
+        if isinstance(facts, dict):
+            hear.event(facts)
+
+
+async def _read(stream: asyncio.StreamReader, on_line: Callable[[bytes], None]) -> None:
     """By chunks: `readline` fails on a line that is longer than its buffer."""
     rest = b""
     while chunk := await stream.read(65_536):
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            on_line(line.decode(errors="replace"))
+            on_line(line)

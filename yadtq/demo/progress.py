@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from yadtq.demo.tasks import Report
     from yadtq.wire.heartbeat import Heartbeat
 
-__all__ = ["Kill", "Progress", "label", "parse_event"]
+__all__ = ["Kill", "Progress", "label"]
 
 _PARTITION = re.compile(r", (\d+)\)")
-_FACT = re.compile(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)')
 
 
 def label(worker: str) -> str:
     """Of a worker id: `host.app.slot-2:1f3a5b7c` is slot-2:1f3a5b7c."""
     return worker.rpartition(".")[2]
-
-
-def parse_event(line: str) -> dict[str, str]:
-    """The facts in a supervisor's `event=...` line; {} for any other line."""
-    _, found, text = line.partition(" event=")
-    if not found:
-        return {}
-    return {name: json.loads(value) if value[0] == '"' else value for name, value in _FACT.findall(f"event={text}")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +110,15 @@ class Progress:
         self.failures.append(what)
         self.tell(what)
 
-    def hear(self, line: str) -> None:
-        """A line of the supervisor's log, which is also its workers'."""
+    def line(self, line: str) -> None:
+        """A line of the supervisor's log, which is also its workers': only for people, and for counting assignments."""
         self.log.append(line)
         if "assigned partitions" in line:
             self.assignments.append([int(number) for number in _PARTITION.findall(line)])
-        facts = parse_event(line)
-        worker = facts.get("worker", "")
+
+    def event(self, facts: Mapping[str, Any]) -> None:
+        """An event of the supervisor that we have started ourselves."""
+        worker = str(facts.get("worker", ""))
         match facts.get("event"):
             case "spawned":
                 self.pids[worker] = int(facts["pid"])

@@ -22,6 +22,7 @@ from yadtq.demo.summary import summarise
 from yadtq.demo.tasks import PREFIX, make_app
 from yadtq.embedded import EmbeddedStack
 from yadtq.errors import ConfigError, ResultError, YadtqError
+from yadtq.shown import shown, shown_address
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -91,7 +92,8 @@ class Demo:
 
     async def run(self) -> int:
         """Returns the exit status."""
-        self._console.print(f"app {self._name}, Kafka {self._kafka}, Redis {self._redis}", highlight=False)
+        where = f"app {self._name}, Kafka {shown(self._kafka)}, Redis {shown_address(self._redis)}"
+        self._console.print(where, highlight=False, markup=False)
         async with AsyncExitStack() as cleanup:
             partitions = _PARTITIONS_EACH * self._options.workers
             client = await cleanup.enter_async_context(self._app.client(num_partitions=partitions))
@@ -101,7 +103,7 @@ class Demo:
                     workers=self._options.workers,
                     concurrency=self._options.concurrency,
                     env={"YADTQ_KAFKA": self._kafka, "YADTQ_REDIS": self._redis},
-                    on_line=self._progress.hear,
+                    hear=self._progress,
                 )
             )
             found = await self._work(client, partitions)
@@ -137,7 +139,7 @@ class Demo:
             return len(running) == workers and progress.settled(workers, partitions)
 
         if not await _until(complete, _CREW_S):
-            tail = "\n".join(list(progress.log)[-20:])
+            tail = "\n".join(shown(line) for line in list(progress.log)[-20:])
             raise YadtqError(f"no {workers} workers within {_CREW_S:g} s; their log ends with:\n{tail}")
         progress.tell(f"{workers} workers run, each with its share of {partitions} partitions")
 
@@ -188,8 +190,10 @@ class Demo:
     async def _stay(self) -> None:
         console = self._console
         console.print("\nEverything stays up until Ctrl-C. In another terminal:", highlight=False)
+        # Addresses that were given may contain a password that is worth more than that of a stack of our own.
+        ours = self._options.redis is None
         for line in (
-            f"export YADTQ_KAFKA={self._kafka} YADTQ_REDIS={self._redis}",
+            *([f"export YADTQ_KAFKA={self._kafka} YADTQ_REDIS={self._redis}"] if ours else []),
             f"yadtq workers --watch --app {self._name}",
             f"yadtq result {self._handles[0].id} --app {self._name}",
             f"yadtq submit analyse {self._files[0]} --wait --app {self._name}",

@@ -10,11 +10,13 @@ import contextlib
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 import threading
 from pathlib import Path
 
 from yadtq.embedded.errors import DataDirInUse
+from yadtq.runtime.folders import FolderRefused, open_own_file, open_own_folder
 
 
 class DataDir:
@@ -32,7 +34,7 @@ class DataDir:
         self._mutex = threading.Lock()
 
     def open(self) -> None:
-        """Make the folders and take the lock. Raises DataDirInUse."""
+        """Make the folders and take the lock. Raises DataDirInUse, or FolderRefused if they are not ours alone."""
         with self._mutex:
             if not self._closed:
                 self._open()
@@ -45,12 +47,20 @@ class DataDir:
 
     def _open(self) -> None:
         if self.kept:
+            _refuse_foreign_link(self.path)
             self.path = self.path.resolve()
         elif self.path == Path():
             self.path = Path(tempfile.mkdtemp(prefix="yadtq-")).resolve()
-        for name in ("kafka", "redis", "logs"):
-            (self.path / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-        fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # The servers follow links, so no folder that they write to may be one, or have been filled by another user.
+        folder = open_own_folder(self.path)
+        try:
+            for name in ("kafka", "redis", "logs"):
+                os.close(open_own_folder(self.path / name))
+            self._lock(open_own_file("lock", folder, os.O_RDWR))
+        finally:
+            os.close(folder)
+
+    def _lock(self, fd: int) -> None:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as exc:
@@ -69,6 +79,14 @@ class DataDir:
             self.lock_fd = -1
         if not self.kept and self.path != Path():
             shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _refuse_foreign_link(path: Path) -> None:
+    """A link of our own to the folder is fine."""
+    with contextlib.suppress(FileNotFoundError):
+        state = path.lstat()
+        if stat.S_ISLNK(state.st_mode) and state.st_uid != os.geteuid():
+            raise FolderRefused(f"folder {path}: it is a link of another user ({state.st_uid})")
 
 
 def owner_lives(pid: int | None) -> bool:

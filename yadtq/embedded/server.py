@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -19,9 +19,10 @@ import anyio
 from yadtq.embedded.binaries import broker_binary
 from yadtq.embedded.errors import ServerStartFailed
 from yadtq.embedded.ports import pick_port
+from yadtq.runtime.folders import open_own_file, open_own_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from pathlib import Path
 
 _GRACE_S = 5.0  # between a server's SIGTERM and its SIGKILL
@@ -34,8 +35,8 @@ _TAIL_BYTES = 4000
 class ServerSpec:
     """What is particular to a server.
 
-    wanted_ports: 0 for any; command: its arguments on these ports; announces: it prints a ready line of JSON;
-    probe: is it ready, and is it really ours, on its first port.
+    wanted_ports: 0 for any; command: its arguments on these ports, called in a thread; announces: it prints a ready line
+    of JSON; probe: is it ready, and is it really ours, on its first port. env: in addition to ours.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ServerSpec:
     log: Path
     announces: bool = False
     probe: Callable[[int], Awaitable[bool]] | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Ended(Exception):
@@ -160,14 +162,15 @@ class ServerProcess:
     async def _launch(self, ports: Sequence[int]) -> None:
         self._pid = None
         guard = [str(broker_binary()), "guard", "-grace", f"{_GRACE_S}s", f"-quiet={not self._spec.announces}", "--"]
-        log = _open_log(self.log)
+        with anyio.CancelScope(shield=True):  # else nobody would close the log of a cancelled call
+            command, log = await anyio.to_thread.run_sync(lambda: (self._spec.command(ports), _open_log(self.log)))
         try:
             self._log_start = os.lseek(log, 0, os.SEEK_END)
             # Shielded: asyncio would kill the half-made process of a cancelled call, but not wait for its end.
             with anyio.CancelScope(shield=True):
                 self._guard = await asyncio.create_subprocess_exec(
                     *guard,
-                    *self._spec.command(ports),
+                    *command,
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=log,
@@ -175,7 +178,7 @@ class ServerProcess:
                     # A Ctrl-C in the terminal is for us: the servers end after those who use them.
                     start_new_session=True,
                     # Valkey refuses to start under a locale that the machine does not have.
-                    env={**os.environ, "LC_ALL": "C"},
+                    env={**os.environ, "LC_ALL": "C", **self._spec.env},
                 )
         finally:
             os.close(log)
@@ -228,7 +231,11 @@ def _fill(wanted: Sequence[int]) -> tuple[int, ...]:
 
 
 def _open_log(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    folder = open_own_folder(path.parent)
+    try:
+        return open_own_file(path.name, folder, os.O_WRONLY | os.O_APPEND)
+    finally:
+        os.close(folder)
 
 
 def _tail(path: Path, start: int) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from typing import TYPE_CHECKING
 
 from yadtq.embedded.binaries import broker_binary, store_binary
 from yadtq.embedded.server import ServerSpec
+from yadtq.runtime.folders import open_own_file, open_own_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,11 +18,15 @@ if TYPE_CHECKING:
     from yadtq.embedded.datadir import DataDir
 
 HOST = "127.0.0.1"
+_CONFIG = "password.conf"
+#: What the devbroker reads the token of its control channel from.
+_TOKEN = "DEVBROKER_CONTROL_TOKEN"
 _PROBE_S = 1.0  # a probe that takes longer is not an answer
 
 
-def broker_spec(data: DataDir, *, port: int, brokers: int, control: bool) -> ServerSpec:
-    """Kafka: ports of the brokers, then that of the control channel if there is one."""
+def broker_spec(data: DataDir, *, port: int, brokers: int, token: str | None) -> ServerSpec:
+    """Kafka: ports of the brokers, then that of the control channel if there is one. token: opens that; None: without."""
+    control = token is not None
 
     def command(ports: Sequence[int]) -> list[str]:
         addrs = [f"{HOST}:{number}" for number in ports]
@@ -32,11 +38,15 @@ def broker_spec(data: DataDir, *, port: int, brokers: int, control: bool) -> Ser
         return [str(broker_binary()), *options]
 
     wanted = (port, *[0] * (brokers - 1), *[0] * control)
-    return ServerSpec("kafka", wanted, command, log=data.path / "logs" / "kafka.log", announces=True)
+    env = {_TOKEN: token} if token is not None else {}
+    return ServerSpec("kafka", wanted, command, log=data.path / "logs" / "kafka.log", announces=True, env=env)
 
 
-def store_spec(data: DataDir, *, port: int) -> ServerSpec:
-    """Redis: a Valkey server with an append-only file, so that a kill -9 of it loses nothing that was answered."""
+def store_spec(data: DataDir, *, port: int, password: str | None) -> ServerSpec:
+    """Redis: a Valkey server with an append-only file, so that a kill -9 of it loses nothing that was answered.
+
+    password: None lets in every user of this machine.
+    """
     folder = data.path / "redis"
     settings = {
         "bind": HOST,
@@ -50,20 +60,38 @@ def store_spec(data: DataDir, *, port: int) -> ServerSpec:
 
     def command(ports: Sequence[int]) -> list[str]:
         options = [word for name, value in settings.items() for word in (f"--{name}", value)]
-        return [str(store_binary()), "--port", str(ports[0]), *options]
+        # The password in a file, as all users can read a command line.
+        config = [] if password is None else [str(_write_config(folder, f"requirepass {password}\n"))]
+        return [str(store_binary()), *config, "--port", str(ports[0]), *options]
 
     async def probe(number: int) -> bool:
-        return await _answers(number, folder)
+        return await _answers(number, folder, password)
 
     return ServerSpec("redis", (port,), command, log=data.path / "logs" / "redis.log", probe=probe)
 
 
-async def _answers(port: int, folder: Path) -> bool:
+def _write_config(folder: Path, text: str) -> Path:
+    directory = open_own_folder(folder)
+    try:
+        file = open_own_file(_CONFIG, directory, os.O_WRONLY)
+    finally:
+        os.close(directory)
+    with os.fdopen(file, "w") as config:
+        config.truncate()
+        config.write(text)
+    return folder / _CONFIG
+
+
+async def _answers(port: int, folder: Path, password: str | None) -> bool:
     """Whether the server on this port has loaded its data and is ours: another's may have taken the port meanwhile."""
     with contextlib.suppress(OSError, ValueError, asyncio.IncompleteReadError):  # TimeoutError is an OSError
         async with asyncio.timeout(_PROBE_S):
             reader, writer = await asyncio.open_connection(HOST, port)
             try:
+                if password is not None:
+                    writer.write(f"AUTH {password}\r\n".encode())
+                    if await reader.readline() != b"+OK\r\n":
+                        return False
                 writer.write(b"CONFIG GET dir\r\n")
                 # Two bulk strings; while its data are loading, one line: -LOADING.
                 if await reader.readline() != b"*2\r\n":

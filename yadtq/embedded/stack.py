@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from typing import TYPE_CHECKING, Self
 
@@ -17,12 +18,16 @@ if TYPE_CHECKING:
     import os
     from types import TracebackType
 
+DEFAULT_REDIS_PORT = 6379
+
 
 class EmbeddedStack:
     """Starts both servers side by side, and ends them with the block, or with this process if that is killed.
 
     data_dir: None takes a temporary folder that is removed at the end; another is made if missing, kept, and holds the
     data for the next stack, whose ports may differ. kafka_port, redis_port: 0 for any (see `ports_free`).
+    Both listen on the loopback address only. Redis takes a random password, which is in the URL; only on its default port
+    (6379), where a program without settings shall find it, it lets in every user of this machine. Kafka has no password.
     brokers: how many Kafka brokers. control: open the devbroker's fault injection channel (yadtq_devbroker.control).
     start_timeout: seconds for both to be ready.
 
@@ -42,7 +47,9 @@ class EmbeddedStack:
     ) -> None:
         if brokers < 1:
             raise ValueError(f"brokers must be at least 1: {brokers}")
-        self._data_dir, self._with_control = data_dir, control
+        self._data_dir = data_dir
+        self._password = secrets.token_hex(16) if redis_port != DEFAULT_REDIS_PORT else None
+        self._token = secrets.token_hex(16) if control else None
         self._kafka_port, self._redis_port, self._brokers = kafka_port, redis_port, brokers
         self._start_timeout_s = start_timeout
         self._data: DataDir | None = None
@@ -70,13 +77,24 @@ class EmbeddedStack:
 
     @property
     def redis(self) -> str:
-        """Redis's URL, "redis://127.0.0.1:port/0"."""
-        return f"redis://{HOST}:{self.store.port}/0"
+        """Redis's URL, "redis://:password@127.0.0.1:port/0"."""
+        login = f":{self._password}@" if self._password else ""
+        return f"redis://{login}{HOST}:{self.store.port}/0"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether Redis lets in every user of this machine."""
+        return self._password is None
 
     @property
     def control(self) -> str | None:
         """Address of the broker's control channel, for `yadtq_devbroker.control.BrokerControl`; None without one."""
-        return f"{HOST}:{self.broker.ports[-1]}" if self._with_control else None
+        return f"{HOST}:{self.broker.ports[-1]}" if self._token is not None else None
+
+    @property
+    def control_token(self) -> str:
+        """What the control channel asks for; "" without one."""
+        return self._token or ""
 
     @property
     def env(self) -> dict[str, str]:
@@ -119,8 +137,8 @@ class EmbeddedStack:
         self._data = DataDir(self._data_dir)
         await self._lock(self._data)
         specs = (
-            broker_spec(self._data, port=self._kafka_port, brokers=self._brokers, control=self._with_control),
-            store_spec(self._data, port=self._redis_port),
+            broker_spec(self._data, port=self._kafka_port, brokers=self._brokers, token=self._token),
+            store_spec(self._data, port=self._redis_port, password=self._password),
         )
         fd, timeout = self._data.lock_fd, self._start_timeout_s
         broker, store = (ServerProcess(spec, lock_fd=fd, timeout=timeout) for spec in specs)

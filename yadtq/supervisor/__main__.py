@@ -19,6 +19,7 @@ from yadtq.app import load_app
 from yadtq.errors import BrokerUnavailable, ConfigError, StoreUnavailable, YadtqError
 from yadtq.settings import SupervisorSettings, WorkerSettings
 from yadtq.supervisor.assembly import assemble, connected
+from yadtq.supervisor.events import EventPipe
 from yadtq.supervisor.process import Spawner
 from yadtq.supervisor.slots import SlotLocks
 from yadtq.supervisor.supervisor import Intent
@@ -51,6 +52,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         help="URL; keep one with a password in YADTQ_REDIS instead",
     )
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    parser.add_argument("--events-fd", type=int, help="file descriptor that gets each event as a line of JSON")
     return parser.parse_args(argv)
 
 
@@ -91,6 +93,13 @@ async def supervise(app: Yadtq, own: SupervisorSettings, queues: tuple[str, ...]
         return await supervisor.run()
 
 
+def _write_events_to(fd: int) -> None:
+    try:
+        logging.getLogger("yadtq.supervisor").addHandler(EventPipe(fd))
+    except OSError as error:
+        raise ConfigError(f"--events-fd {fd}: {error.strerror}") from None
+
+
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     logging.basicConfig(
@@ -98,6 +107,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     logging.getLogger("aiokafka").setLevel(max(logging.WARNING, logging.getLogger().level))
     try:
+        if arguments.events_fd is not None:
+            _write_events_to(arguments.events_fd)
         app = load_app(arguments.app)
         app.configure(kafka=arguments.kafka, redis=arguments.redis)
         own = SupervisorSettings.load(workers=arguments.workers)

@@ -2,24 +2,48 @@
 
 A value may come from others: an error of a worker, a name in a heartbeat. What could be taken for something else, or do
 something to a terminal, is a JSON string in quotes, so that no value can forge a line or another value.
+
+The log is shared with the workers, whose tasks may print what they like. A program that acts on events reads them from a
+pipe of its own (`EventPipe`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 
-__all__ = ["tell"]
+__all__ = ["EventPipe", "tell"]
 
 log = logging.getLogger("yadtq.supervisor")
 
 _LONGEST = 2_000
+_FACTS = "yadtq_facts"
 
 
 def tell(event: str, *, level: int = logging.INFO, **facts: object) -> None:
     """facts: in this order; those that are None are left out. Names and formats are stable: scripts read them."""
     words = [f"{name}={_word(fact)}" for name, fact in facts.items() if fact is not None]
-    log.log(level, "%s", " ".join([f"event={event}", *words]))
+    log.log(level, "%s", " ".join([f"event={event}", *words]), extra={_FACTS: {"event": event, **facts}})
+
+
+class EventPipe(logging.Handler):
+    """Writes each event as a line of JSON to a file descriptor. What a reader is too slow for is lost."""
+
+    def __init__(self, fd: int) -> None:
+        """Raises OSError if there is no such descriptor."""
+        super().__init__()
+        os.set_blocking(fd, False)  # a reader that hangs must not hold up the supervisor
+        os.set_inheritable(fd, False)  # no worker may write to it
+        self._fd = fd
+
+    def emit(self, record: logging.LogRecord) -> None:
+        facts = getattr(record, _FACTS, None)
+        if facts is not None:
+            told = {name: fact for name, fact in facts.items() if fact is not None}
+            with contextlib.suppress(BlockingIOError, BrokenPipeError):
+                os.write(self._fd, json.dumps(told, default=str).encode() + b"\n")
 
 
 def _word(fact: object) -> str:

@@ -7,7 +7,9 @@ too, and the next supervisor takes other numbers meanwhile.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import logging
 import os
 import re
 import socket
@@ -16,22 +18,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yadtq.errors import ConfigError
+from yadtq.runtime.folders import FolderRefused, open_own_file, open_own_folder
+from yadtq.supervisor.events import tell
 from yadtq.supervisor.seams import Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
-__all__ = ["SlotLocks", "lock_directory"]
+__all__ = ["SlotLocks", "lock_directories"]
 
 _MOST = 10_000
 
 
-def lock_directory() -> Path:
-    """Private to this user, on this machine, gone with the next boot."""
+def lock_directories() -> list[Path]:
+    """Where locks may be kept, the best first: private to this user, on this machine, gone with the next boot.
+
+    Anybody can take a name in /tmp, so there is another place for when that has happened.
+    """
+    places = [Path(tempfile.gettempdir()) / f"yadtq-{os.geteuid()}"]
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     if runtime and os.access(runtime, os.W_OK):
-        return Path(runtime) / "yadtq"
-    return Path(tempfile.gettempdir()) / f"yadtq-{os.getuid()}"
+        places.insert(0, Path(runtime) / "yadtq")
+    with contextlib.suppress(RuntimeError):  # no home
+        places.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yadtq-locks")
+    return places
 
 
 class SlotLocks:
@@ -41,7 +51,7 @@ class SlotLocks:
         self._app = app
         # Kafka allows no more than these characters in an instance id.
         self._host = re.sub(r"[^A-Za-z0-9._-]", "-", host or socket.gethostname())
-        self._directory = directory or lock_directory()
+        self._directories = [directory] if directory else lock_directories()
         self._held: dict[int, Slot] = {}
 
     @property
@@ -49,15 +59,15 @@ class SlotLocks:
         return f"{self._host}.{self._app}.slot-"
 
     def take(self, avoid: Collection[str] = ()) -> Slot:
-        """Raises `ConfigError` if the directory can't be used."""
-        self._prepare()
-        for number in range(_MOST):
-            if number in self._held or f"{self.prefix}{number}" in avoid:
-                continue
-            if (lock := self._lock(number)) is not None:
-                slot = Slot(number, f"{self.prefix}{number}", lock)
-                self._held[number] = slot
-                return slot
+        """Raises `ConfigError` if no directory can be used."""
+        with self._opened() as folder:
+            for number in range(_MOST):
+                if number in self._held or f"{self.prefix}{number}" in avoid:
+                    continue
+                if (lock := self._lock(number, folder)) is not None:
+                    slot = Slot(number, f"{self.prefix}{number}", lock)
+                    self._held[number] = slot
+                    return slot
         raise ConfigError(f"all {_MOST} slots of app {self._app!r} on this host are taken")
 
     def release(self, slot: Slot) -> None:
@@ -79,34 +89,45 @@ class SlotLocks:
             os.utime(slot.lock)
             if os.fstat(slot.lock).st_nlink:
                 continue
-            self._prepare()
-            if (lock := self._lock(slot.number)) is None:
+            with self._opened() as folder:
+                lock = self._lock(slot.number, folder)
+            if lock is None:
                 taken.append(slot)
             else:
                 os.close(slot.lock)
                 slot.lock = lock
         return taken
 
-    def _prepare(self) -> None:
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
+        """A descriptor of the first directory that is ours. Once one is found it stays that one."""
+        folder = self._open_first()
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            owner = self._directory.stat().st_uid
-        except OSError as error:
-            raise ConfigError(f"slot locks can't be kept in {self._directory}: {error.strerror}") from error
-        if owner != os.getuid():
-            raise ConfigError(f"slot locks can't be kept in {self._directory}: it belongs to another user ({owner})")
+            yield folder
+        finally:
+            os.close(folder)
 
-    def _lock(self, number: int) -> int | None:
-        path = self._directory / f"{self.prefix}{number}.lock"
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise ConfigError(f"slot lock {path}: {error.strerror}") from error
+    def _open_first(self) -> int:
+        refusals: list[str] = []
+        for directory in self._directories:
+            try:
+                folder = open_own_folder(directory)
+            except FolderRefused as refusal:
+                refusals.append(str(refusal))
+                continue
+            if refusals:
+                tell("locks-elsewhere", level=logging.WARNING, folder=directory, cause="; ".join(refusals))
+            self._directories = [directory]
+            return folder
+        raise ConfigError(f"slot locks can't be kept: {'; '.join(refusals)}")
+
+    def _lock(self, number: int, folder: int) -> int | None:
+        descriptor = open_own_file(f"{self.prefix}{number}.lock", folder, os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, f"{os.getpid()}\n".encode())  # for people who look
         except BlockingIOError:
             os.close(descriptor)
             return None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())  # for people who look
         return descriptor

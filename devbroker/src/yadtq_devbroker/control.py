@@ -1,5 +1,7 @@
 """A client of the broker's control channel (`--control host:port`): faults that a test can ask for and wait for.
 
+The channel obeys those who know its token, which the broker is given in its environment (DEVBROKER_CONTROL_TOKEN).
+
 Each call is a connection of its own, so a `BrokerControl` needs no closing and outlives restarts of the broker; the
 faults do not, they are gone with the broker's process. Kinds of requests and errors have the Kafka protocol's names:
 `Produce`, `Fetch`, `OffsetCommit`, `JoinGroup`; `NOT_COORDINATOR`, `REQUEST_TIMED_OUT`.
@@ -50,11 +52,13 @@ class Fault:
 class BrokerControl:
     """Injects faults into a devbroker.
 
-    address: the control channel's "host:port". timeout: seconds for each command.
+    address: the control channel's "host:port". token: the broker's DEVBROKER_CONTROL_TOKEN. timeout: seconds for each
+    command.
     """
 
-    def __init__(self, address: str, *, timeout: float = 5.0) -> None:
+    def __init__(self, address: str, token: str, *, timeout: float = 5.0) -> None:
         self.address = address
+        self._token = token
         self.timeout = timeout
 
     async def fail(
@@ -128,7 +132,7 @@ class BrokerControl:
             async with asyncio.timeout(self.timeout if deadline is None else deadline):
                 reader, writer = await asyncio.open_connection(host, int(port))
                 try:
-                    writer.write(json.dumps({"op": op, **(fields or {})}).encode() + b"\n")
+                    writer.write(json.dumps({"op": op, "token": self._token, **(fields or {})}).encode() + b"\n")
                     line = await reader.readline()
                 finally:
                     writer.close()
