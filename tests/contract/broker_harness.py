@@ -143,6 +143,7 @@ class Member:
         self.records: list[ConsumedRecord] = []
         self.marks: dict[Partition, int] = {}
         self.early: list[ConsumedRecord] = []
+        self._told_at = 0
 
     @property
     def assigned(self) -> set[Partition]:
@@ -153,8 +154,17 @@ class Member:
         return [record.value for record in self.records]
 
     async def start(self) -> Member:
-        await self.consumer.start(lambda assignment: self.assignments.append(dict(assignment)), lambda: self.marks)
+        await self.consumer.start(self._assigned, lambda: self.marks)
         return self
+
+    def _assigned(self, assignment: Mapping[Partition, str]) -> None:
+        self.assignments.append(dict(assignment))
+        self._told_at = len(self.records)
+
+    @property
+    def fresh(self) -> list[bytes | None]:
+        """What has come since the last assignment was told."""
+        return self.values[self._told_at :]
 
     async def poll(self, most: int = 100, partitions: Collection[Partition] | None = None, seconds: float = 0.2) -> int:
         found = await self.consumer.poll(partitions, most, seconds)

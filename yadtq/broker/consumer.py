@@ -19,9 +19,12 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from aiokafka.errors import IllegalStateError, KafkaError
 
-from yadtq.broker.aiokafka_life import connected, fetched, health, stopped
+from yadtq.broker.aiokafka_life import connected, health, stopped
 from yadtq.broker.connecting import connection_options
-from yadtq.errors import BrokerUnavailable
+from yadtq.broker.logwatch import LogWatch
+from yadtq.broker.reader import Reader
+from yadtq.broker.starts import mark_of
+from yadtq.errors import BrokerUnavailable, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -40,6 +43,16 @@ _STOP_TIMEOUT_S = 5.0
 #: once a broker answers again, so this only meets a consumer that is broken.
 _STALL_S = 30.0
 _ERRORS_BEFORE_REBUILD = 20
+#: Between two rebuilds, doubled each time until records come again.
+_REBUILD_S, _REBUILD_MOST_S = 0.5, 30.0
+
+
+class _Assignor(RoundRobinPartitionAssignor):  # type: ignore[misc]
+    """Round robin under a name of our own, which is the protocol of the group: a client of another kind that takes part
+    in the group by mistake would be given partitions, and would commit what it has not run. Now Kafka refuses it.
+    """
+
+    name = "yadtq"
 
 
 class KafkaTaskConsumer:
@@ -54,7 +67,8 @@ class KafkaTaskConsumer:
         self._instance_id = instance_id
         self._clock = clock
         self._consumer: AIOKafkaConsumer | None = None
-        self._on_assigned: Callable[[Mapping[Partition, str]], None] = lambda _: None
+        self._watch = LogWatch(settings, topics, clock)
+        self._rebuild_s = _REBUILD_S
         self._watermarks: Callable[[], Mapping[Partition, int]] = dict
         self._errors = 0
         self._last_answer = clock.monotonic()
@@ -67,8 +81,13 @@ class KafkaTaskConsumer:
         watermarks: Callable[[], Mapping[Partition, int]],
     ) -> None:
         """Join the group. Raises `BrokerUnavailable` if that takes longer than `connect_timeout_s` and a rebalance."""
-        self._on_assigned, self._watermarks = on_assigned, watermarks
-        self._consumer = await self._joined()
+        self._watermarks = watermarks
+        self._watch.start(on_assigned)
+        try:
+            self._consumer = await self._joined()
+        except BaseException:
+            await self._watch.stop()
+            raise
 
     async def _joined(self) -> AIOKafkaConsumer:
         session_ms = int(self._settings.session_timeout_s * 1000)
@@ -99,7 +118,7 @@ class KafkaTaskConsumer:
             max_poll_interval_ms=24 * 3600 * 1000,
             fetch_max_wait_ms=200,
             max_partition_fetch_bytes=1024 * 1024,
-            partition_assignment_strategy=(RoundRobinPartitionAssignor,),
+            partition_assignment_strategy=(_Assignor,),
         )
         consumer.subscribe(self._topics, listener=_Listener(self, consumer))
         return consumer
@@ -116,19 +135,32 @@ class KafkaTaskConsumer:
             consumer = await self._rebuild()
             if consumer is None:
                 return {}
+        if not await self._is_settled(timeout_s):
+            return {}
         try:
-            if partitions is not None:
-                records = await fetched(consumer, frozenset(partitions), max_records, timeout_s)
-            else:
-                records = await consumer.getmany(timeout_ms=int(timeout_s * 1000), max_records=max_records)
+            records = await Reader(consumer, self._watch.settled.is_set).poll(partitions, max_records, timeout_s)
         except Exception as error:
-            self._errors = self._errors + 1 if isinstance(error, KafkaError) else _ERRORS_BEFORE_REBUILD
+            # Any error: a broken aiokafka also raises what isn't Kafka's, and a new consumer is the cure.
+            self._errors = self._errors + 1 if isinstance(error, KafkaError | OSError) else _ERRORS_BEFORE_REBUILD
             log.warning("fetching: %s: %s", type(error).__name__, error)
             await anyio.sleep(0.1)  # an error that comes back at once must not become a busy loop
             return {}
+        if not self._watch.settled.is_set():
+            return {}  # a rebalance came while a batch was rescued: what is still ours comes again
         self._errors = 0
+        if records:
+            self._rebuild_s = _REBUILD_S
+            self._watch.handed_out(records)
         self._note_answers(consumer, got=bool(records), all_wanted=partitions is None)
         return records
+
+    async def _is_settled(self, timeout_s: float) -> bool:
+        """Whether the assignment has been told; waits for it."""
+        settled = self._watch.settled
+        if not settled.is_set():
+            with anyio.move_on_after(timeout_s):
+                await settled.wait()
+        return settled.is_set()
 
     def _note_answers(self, consumer: AIOKafkaConsumer, *, got: bool, all_wanted: bool) -> None:
         now = self._clock.monotonic()
@@ -158,18 +190,19 @@ class KafkaTaskConsumer:
         if old is not None:
             await self._discard(old)
         self._errors = 0
+        await anyio.sleep(self._rebuild_s)
+        self._rebuild_s = min(2 * self._rebuild_s, _REBUILD_MOST_S)
         try:
             self._consumer = await self._joined()
-        except BrokerUnavailable as error:
+        except (BrokerUnavailable, ConfigError) as error:
             log.warning("%s", error)
-            await anyio.sleep(0.5)
         return self._consumer
 
     async def commit(self, offsets: Mapping[Partition, int]) -> bool:
         consumer = self._consumer
-        if consumer is None:
+        if consumer is None or not self._watch.settled.is_set():
             return False
-        assigned = consumer.assignment()
+        assigned = consumer.assignment() & self._watch.logs.keys()
         mine = {TopicPartition(*partition): offset for partition, offset in offsets.items() if partition in assigned}
         if not mine:
             return not offsets
@@ -187,7 +220,10 @@ class KafkaTaskConsumer:
             await asyncio.wait({earlier}, timeout=seconds)
             if not earlier.done():
                 return False
-        commit = self._commit_under_way = asyncio.get_running_loop().create_task(consumer.commit(offsets))
+        self._watch.committed(offsets)
+        logs = self._watch.logs
+        marked = {each: (offset, mark_of(logs.get(each, ""))) for each, offset in offsets.items()}
+        commit = self._commit_under_way = asyncio.get_running_loop().create_task(consumer.commit(marked))
         commit.add_done_callback(_note_error)
         await asyncio.wait({commit}, timeout=seconds)
         if not commit.done():
@@ -218,6 +254,8 @@ class KafkaTaskConsumer:
     async def stop(self) -> None:
         """A static member only goes quiet: its place is kept for the successor until the session timeout."""
         consumer, self._consumer = self._consumer, None
+        await self._watch.stop()
+        self._watch.settled.clear()
         if consumer is not None:
             await self._discard(consumer)
 
@@ -251,13 +289,13 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         offsets = {
             TopicPartition(*partition): offset
             for partition, offset in self._owner._watermarks().items()
-            if partition in revoked
+            if partition in revoked and partition in self._owner._watch.logs
         }
-        if offsets:
+        if offsets and self._owner._watch.settled.is_set():
             # Spares the next owner a repetition, no more: worth a second, since the whole group waits for us.
             await self._owner._commit_within(1, self._consumer, offsets)
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
         log.info("assigned partitions %s", sorted(tuple(partition) for partition in assigned))
-        # No await before this line: aiokafka hands out records of the new assignment while this coroutine waits.
-        self._owner._on_assigned(dict.fromkeys(assigned, ""))
+        # No await before this line: aiokafka fetches records of the new assignment while this coroutine waits.
+        self._owner._watch.assigned(self._consumer, assigned)

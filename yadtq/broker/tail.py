@@ -18,8 +18,10 @@ from aiokafka.errors import KafkaError
 
 from yadtq.broker.aiokafka_life import connected, stopped
 from yadtq.broker.connecting import connection_options
+from yadtq.broker.reader import Reader
 from yadtq.errors import BrokerUnavailable
 from yadtq.runtime.clock import SystemClock
+from yadtq.runtime.seams import Unreadable, next_offset
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -35,6 +37,7 @@ __all__ = ["Tail", "read_from", "read_recent"]
 log = logging.getLogger("yadtq.broker")
 
 _POLL_S = 0.25
+_READ_S = 0.2
 _REBUILD_S = 0.5
 _STOP_S = 2.0
 _POLL_RECORDS = 2_000
@@ -125,7 +128,7 @@ class Tail:
         """Until `stop()`, or an error, or new partitions, or a stall; the caller starts anew after each."""
         heard = self._clock.monotonic()
         while not self._stopping:
-            batches = await consumer.getmany(timeout_ms=int(_POLL_S * 1000), max_records=_POLL_RECORDS)
+            batches = await Reader(consumer).poll(None, _POLL_RECORDS, _POLL_S)
             for partition, records in batches.items():
                 self._take(partition, records)
             if batches:
@@ -141,8 +144,8 @@ class Tail:
         position = self._positions.get(partition, 0)
         new = [record for record in records if record.offset >= position]
         if new:
-            self._records.extend(new)
-            self._positions[partition] = new[-1].offset + 1
+            self._records.extend(_readable(new))
+            self._positions[partition] = next_offset(new[-1])
             self._news.set()
 
     def _resume(self, consumer: AIOKafkaConsumer) -> None:
@@ -199,8 +202,8 @@ async def read_recent(
             try:
                 # Asking for positions, not for offsets of records: gaps by compaction count as read.
                 while behind := [each for each, end in ends.items() if await consumer.position(each) < end]:
-                    for each, records in (await consumer.getmany(*behind, timeout_ms=200)).items():
-                        found.extend(record for record in records if starts[each] <= record.offset < ends[each])
+                    for each, records in (await Reader(consumer).poll(behind, _POLL_RECORDS, _READ_S)).items():
+                        found += [record for record in _readable(records) if starts[each] <= record.offset < ends[each]]
             finally:
                 await stopped(consumer, _STOP_S)
     except TimeoutError:
@@ -228,8 +231,8 @@ async def read_from(
     consumer = await _connect(settings, topic, prepare)
     try:
         while behind := [each for each, end in ends.items() if await consumer.position(each) < end]:
-            for each, records in (await consumer.getmany(*behind, timeout_ms=200, max_records=_POLL_RECORDS)).items():
-                yield [record for record in records if record.offset < ends[each]]
+            for each, records in (await Reader(consumer).poll(behind, _POLL_RECORDS, _READ_S)).items():
+                yield [record for record in _readable(records) if record.offset < ends[each]]
     except (KafkaError, OSError) as error:
         raise BrokerUnavailable(f"topic {topic} could not be read: {error}") from error
     finally:
@@ -256,6 +259,11 @@ async def _connect(
         f"topic {topic} on Kafka at {settings.kafka} can't be read",
         prepare=prepare,
     )
+
+
+def _readable(records: Sequence[ConsumedRecord]) -> list[ConsumedRecord]:
+    """What can't be read has been said in the log, and is of no use to a view."""
+    return [record for record in records if not isinstance(record, Unreadable)]
 
 
 def _since_ms(clock: Clock, since_s: float) -> int | None:

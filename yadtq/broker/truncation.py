@@ -15,9 +15,11 @@ from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.errors import KafkaError
 
-from yadtq.broker.aiokafka_life import connected, stopped
+from yadtq.broker.aiokafka_life import connected, stopped, wire
 from yadtq.broker.connecting import connection_options
-from yadtq.errors import BrokerUnavailable
+from yadtq.broker.metadata import topics_as_they_are
+from yadtq.broker.starts import is_of_log
+from yadtq.errors import BrokerUnavailable, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -65,10 +67,13 @@ async def truncate(
         return {}
     try:
         async with asyncio.timeout(_TIMEOUT_S):
+            topics = sorted({topic for topic, _ in partitions})
+            identities = {topic: info.id for topic, info in (await topics_as_they_are(wire(admin), topics)).items()}
             committed = [
                 {
                     tuple(place): found.offset
                     for place, found in (await admin.list_consumer_group_offsets(group)).items()
+                    if is_of_log(found.metadata or "", identities.get(place.topic, ""))
                 }
                 for group in groups
             ]
@@ -77,7 +82,7 @@ async def truncate(
                 orders = {TopicPartition(*partition): RecordsToDelete(offset) for partition, offset in points.items()}
                 await admin.delete_records(orders, timeout_ms=int(_TIMEOUT_S * 1000))
             return points
-    except (KafkaError, TimeoutError, OSError) as error:
+    except (KafkaError, ConfigError, TimeoutError, OSError) as error:
         log.warning("task topics are not truncated this time: %s: %s", type(error).__name__, error)
         return {}
     finally:
