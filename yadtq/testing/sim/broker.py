@@ -174,6 +174,7 @@ class SimProducer:
             error=BrokerUnavailable,
             detail=f"{len(records)} {topic}",
         )
+        self._kafka.perhaps_again(records)
 
     async def stop(self) -> None:
         await asyncio.sleep(0)

@@ -15,7 +15,7 @@ import anyio
 from yadtq.errors import BrokerUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from yadtq.runtime.seams import ConsumedRecord, Partition
     from yadtq.testing.memory_log import MemoryRecord
@@ -55,6 +55,8 @@ class SimConsumer:
         self._generation = 0
         self._assignment: frozenset[Partition] = frozenset()
         self._positions: dict[Partition, int] = {}
+        #: The identity of each partition's log, in the order of the assignment.
+        self._logs: dict[Partition, str] = {}
         #: Counts changes of the assignment: an answer of before them is thrown away.
         self._era = 0
         self._on_assigned: Callable[[Mapping[Partition, str]], None] = lambda _: None
@@ -120,7 +122,7 @@ class SimConsumer:
             left = most
             for partition, position in positions.items():
                 log = self._kafka.logs[partition]
-                if left <= 0 or log.leaderless_until > self._world.now:
+                if left <= 0 or log.leaderless_until > self._world.now or self._is_another(partition):
                     continue
                 if position < log.start or position > log.end:
                     position = log.start  # auto_offset_reset="earliest"
@@ -169,7 +171,8 @@ class SimConsumer:
         def answer() -> bool:
             if not self._kafka.coordinating:
                 return False
-            return self._group.commit(member, generation, offsets)
+            ours = {each: offset for each, offset in offsets.items() if not self._is_another(each)}
+            return self._group.commit(member, generation, ours) and len(ours) == len(offsets)
 
         try:
             return await self.link.call(
@@ -215,6 +218,24 @@ class SimConsumer:
         if not self._stopped:
             self.link.node.loop.call_soon(self._install, member, generation, assignment)
 
+    def on_topics(self) -> None:
+        """A look at the topics: a log may be another one by now."""
+        if self.link.up:
+            self.link.node.loop.call_soon(self._look_at_logs)
+        elif self.link.node.alive:
+            self._world.call_later(0.3, self.on_topics)
+
+    def _look_at_logs(self) -> None:
+        if not self._stopped and self._assignment and self._identities(self._logs) != self._logs:
+            self._begin(tuple(self._logs))
+
+    def _identities(self, partitions: Iterable[Partition]) -> dict[Partition, str]:
+        return {each: f"{self._kafka.logs[each].generation}" for each in partitions}
+
+    def _is_another(self, partition: Partition) -> bool:
+        """Nothing is read from, and nothing committed to, a log that has taken the place of ours."""
+        return self._logs.get(partition) != f"{self._kafka.logs[partition].generation}"
+
     def _changed(self) -> None:
         self._era += 1
         if self._wake is not None and not self._wake.done():
@@ -251,9 +272,14 @@ class SimConsumer:
         if self._stopped or member.gone or member.consumer is not self:
             return
         self._member, self._generation = member, generation
+        self._begin(assignment)
+
+    def _begin(self, assignment: tuple[Partition, ...]) -> None:
         self._assignment = frozenset(assignment)
+        self._logs = self._identities(assignment)
+        self._positions = {}
         self._changed()
-        self._on_assigned({each: f"{self._kafka.logs[each].generation}" for each in assignment})
+        self._on_assigned(dict(self._logs))
         self._first.set()
         self.link.node.loop.create_task(self._fetch_positions(self._era, assignment))
 

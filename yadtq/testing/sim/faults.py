@@ -198,6 +198,18 @@ def _weather(server: str) -> Callable[[Scenario, Random], None]:
     return act
 
 
+def _topic_again(scenario: Scenario, chance: Random) -> None:
+    scenario.touch("topic made again", 10.0)
+    scenario.kafka.make_again(scenario.names.tasks("default"))
+
+
+def _doubles(scenario: Scenario, chance: Random) -> None:
+    weather, seconds = scenario.kafka.weather, chance.uniform(1.0, 10.0)
+    scenario.world.note("kafka", "doubles appends", f"for {seconds:.3f}")
+    weather.double = chance.choice([0.05, 0.5])
+    scenario.world.call_later(seconds, lambda: setattr(weather, "double", 0.0))
+
+
 def _foreign_records(scenario: Scenario, chance: Random) -> None:
     scenario.foreign(chance)
 
@@ -226,6 +238,11 @@ KINDS = (
     Kind("rebalances", _rebalances),
     Kind("more-partitions", _more_partitions, 0.5),
     Kind("foreign-records", _foreign_records),
+    Kind("doubled-appends", _doubles),
+    Kind("topic-made-again", _topic_again, 0.2),
+    Kind("damaged-state", lambda scenario, chance: scenario.damage(chance), 0.3),
+    Kind("kill-client", lambda scenario, chance: scenario.kill_client(chance), 0.2),
+    Kind("kill-child", lambda scenario, chance: scenario.kill_child(chance)),
 )
 
 

@@ -23,6 +23,7 @@ _LOOK_S = 0.5
 #: What a new group waits for further members, and what the leader needs to deal the partitions out.
 _INITIAL_S = 0.2
 _SYNC_S = 0.03
+_METADATA_S = 3.0
 
 
 class Cluster(Protocol):
@@ -49,6 +50,8 @@ class Joiner(Protocol):
     def on_rebalance(self, member: Member) -> None: ...
 
     def on_gone(self, member: Member) -> None: ...
+
+    def on_topics(self) -> None: ...
 
     def on_sync(self, member: Member, generation: int, assignment: tuple[Partition, ...]) -> None: ...
 
@@ -136,6 +139,13 @@ class Group:
     def topic_grew(self, topic: str) -> None:
         if any(topic in member.consumer.topics for member in self.members):
             self._prepare()
+
+    def topic_made_again(self, topic: str) -> None:
+        """Offsets go with their topic. Members find out with their next look at the topics."""
+        for partition in [each for each in self.committed if each[0] == topic]:
+            del self.committed[partition]
+        for member in self.members:
+            self._world.call_later(_METADATA_S * self._world.rng.random(), member.consumer.on_topics)
 
     # Rebalances
 

@@ -89,6 +89,9 @@ class Judge:
         self._owner: dict[str, str] = {}
         self._copies: dict[str, set[tuple[Partition, int]]] = defaultdict(set)
         self._ids: dict[tuple[Partition, int], str] = {}
+        #: Tasks whose last record went with its topic, and tasks whose state was damaged: their end is nobody's promise.
+        self.deleted: set[str] = set()
+        self.damaged: set[str] = set()
         #: The highest committed offsets.
         self.committed: dict[Partition, int] = {}
         self.dead: set[tuple[Partition, int]] = set()
@@ -96,6 +99,7 @@ class Judge:
         redis.on_loss.append(self._granted.clear)
         kafka.on_append.append(self._appended)
         kafka.on_commit.append(self._committed)
+        kafka.on_reset.append(self._reset)
         ledger.on_start.append(self._ran)
 
     # The store
@@ -111,6 +115,9 @@ class Judge:
 
         def after(answers: Sequence[Any]) -> None:
             for item, was, answer in zip(items, before, answers, strict=True):
+                if item[0] in self.damaged:
+                    self._note_end_of_damaged(verb, item, answer)
+                    continue
                 now = self._state(item[0])
                 if verb != "claim":
                     self._check_transition(verb, item, was, now)
@@ -128,6 +135,11 @@ class Judge:
         if task is None:
             return _NOTHING
         return _State(task.status, task.attempt, task.nonce, task.worker, task.payload)
+
+    def _note_end_of_damaged(self, verb: str, item: Any, answer: Any) -> None:
+        if verb == "finish" and answer and item.status.final:
+            self.ended.setdefault(item[0], End(item.status, item.payload, item.attempt, item.nonce, self._world.now))
+            self.unfinished.discard(item[0])
 
     def _check_transition(self, verb: str, item: Any, was: _State, now: _State) -> None:
         if was.status is now.status or now.status in TRANSITIONS.get((was.status, verb), ()):
@@ -188,12 +200,17 @@ class Judge:
             if first is not end and not any(at >= first.at for at in self._redis.lost_at):
                 self._world.fail(f"{task_id} ended twice: {first.status}, then {end.status}")
 
+    def damage(self, task_id: str) -> None:
+        """From now on nobody can read what the store holds of it."""
+        self.damaged.add(task_id)
+        self._redis.data.tasks.damage(task_id)
+
     # The ledger
 
     def _ran(self, run: Run) -> None:
         if self._started.setdefault((run.task_id, run.nonce), run.attempt) != run.attempt:
             self._world.fail(f"{run.task_id} ran as attempt {run.attempt} under the nonce of another attempt")
-        end = self.ended.get(run.task_id)
+        end = None if run.task_id in self.damaged else self.ended.get(run.task_id)
         if end is not None and not any(at >= end.at for at in self._redis.lost_at):
             self._world.fail(f"{run.task_id} was started by {run.worker} after it had ended")
 
@@ -225,6 +242,16 @@ class Judge:
                 self._world.fail(f"{offset} of {partition[1]} was committed, the log ends at {log.end}")
             for each in range(max(group.committed.get(partition, 0), log.start), offset):
                 self._settle((partition, each))
+
+    def _reset(self, partition: Partition) -> None:
+        self.committed.pop(partition, None)
+        self.dead = {place for place in self.dead if place[0] != partition}
+        for place in [place for place in self._ids if place[0] == partition]:
+            task_id = self._ids.pop(place)
+            self._copies[task_id].discard(place)
+            if not self._copies[task_id] and task_id not in self.ended:
+                self.deleted.add(task_id)
+                self.unfinished.discard(task_id)
 
     def _settle(self, place: tuple[Partition, int]) -> None:
         task_id = self._ids.pop(place, None)

@@ -6,6 +6,7 @@ It decides at its own time, one step a request. What is between it and a process
 from __future__ import annotations
 
 from bisect import bisect_left
+from functools import partial
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,7 @@ class SimKafka(Server):
         self.partitions: dict[str, int] = {}
         self.compacted: set[str] = set()
         self.on_append: list[Callable[[MemoryRecord], None]] = []
+        self.on_reset: list[Callable[[Partition], None]] = []
         self.on_deal: list[Callable[[], None]] = []
         self.on_commit: list[Callable[[Mapping[Partition, int]], None]] = []
 
@@ -113,6 +115,16 @@ class SimKafka(Server):
         if before:
             for group in self.groups.values():
                 group.topic_grew(topic)
+
+    def make_again(self, topic: str) -> None:
+        """The topic is deleted and made again: what is in it, and what was committed, is gone."""
+        self.world.note("kafka", "topic made again", topic)
+        for partition in self.partitions_of([topic]):
+            self.logs[partition].reset()
+            for hear in self.on_reset:
+                hear(partition)
+        for group in self.groups.values():
+            group.topic_made_again(topic)
 
     def partitions_of(self, topics: Iterable[str]) -> list[Partition]:
         return [(topic, number) for topic in sorted(topics) for number in range(self.partitions.get(topic, 0))]
@@ -149,9 +161,18 @@ class SimKafka(Server):
         if left:
             raise Later(later)
 
+    def perhaps_again(self, records: Sequence[OutRecord]) -> None:
+        """The same append arrives once more, as from a connection that was given up."""
+        chance = self.world.rng.random
+        if self.weather.double and chance() < self.weather.double:
+            for record in records:
+                self.world.call_later(2.0 * chance(), partial(self.append_now, record))
+
     def append_now(self, record: OutRecord) -> None:
         """Of somebody else, who does not care for leaders."""
-        number = int(self.world.rng.random() * self.partitions[record.topic])
+        number = record.partition
+        if number is None:
+            number = int(self.world.rng.random() * self.partitions[record.topic])
         self._append(self.logs[record.topic, number], record, number)
 
     def _append(self, log: SimLog, record: OutRecord, number: int) -> None:

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 from yadtq.app import Yadtq
 from yadtq.client.client import Client
 from yadtq.context import TaskContext  # noqa: TC001 - the app reads the signatures of its tasks
-from yadtq.errors import BrokerUnavailable, ResultLost, StoreUnavailable, SubmitUncertain, TaskFailed, TaskNotFound
+from yadtq.errors import (
+    BrokerUnavailable,
+    ResultLost,
+    ResultUnreadable,
+    StoreUnavailable,
+    SubmitUncertain,
+    TaskFailed,
+    TaskNotFound,
+)
 from yadtq.wire.states import TaskStatus
 
 if TYPE_CHECKING:
@@ -28,6 +36,8 @@ __all__ = ["LIMIT_S", "RETRIES", "Job", "Ledger", "Run", "make_app", "submit_all
 RETRIES = 3
 #: The time limit of `slow`.
 LIMIT_S = 1.0
+#: A client asks again after so long.
+_PATIENCE_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +155,8 @@ class Submissions:
         self.lost: set[str] = set()
         self.waiting: set[str] = set()
         self.not_found: set[str] = set()
+        #: Nobody will ever end these.
+        self.given_up: set[str] = set()
 
 
 async def submit_all(
@@ -192,7 +204,12 @@ async def _submit(node: Node, client: Client, job: Job, notes: Submissions) -> N
 async def _follow(client: Client, job: Job, notes: Submissions) -> None:
     while True:
         try:
-            notes.seen[job.task_id] = TaskStatus.SUCCESS, await client.result(job.task_id)
+            notes.seen[job.task_id] = TaskStatus.SUCCESS, await client.result(job.task_id, _PATIENCE_S)
+        except TimeoutError:
+            if job.task_id not in notes.given_up:
+                continue
+        except ResultUnreadable:
+            pass  # what the store held of it was damaged
         except ResultLost:
             notes.lost.add(job.task_id)
         except TaskFailed as error:

@@ -27,7 +27,8 @@ class Weather:
     """What the network is like between all processes and one server. Rates: of all calls.
 
     trip_s: the longest ordinary way. lose_question, lose_answer: the connection breaks there; the client library asks
-    again in half of the cases (so that a lost answer is a doubled question). slow: takes up to `slow_s`.
+    again in half of the cases (so that a lost answer is a doubled question). slow: takes up to `slow_s`. double: an
+    append arrives once more later, from a producer that was given up.
     """
 
     trip_s: float = 0.002
@@ -35,6 +36,7 @@ class Weather:
     lose_answer: float = 0.0
     slow: float = 0.0
     slow_s: float = 1.0
+    double: float = 0.0
 
     @property
     def bad(self) -> float:

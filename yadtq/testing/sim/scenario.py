@@ -68,6 +68,7 @@ class Scenario:
         self.kafka.provision(self.names.tasks("default"), plan.partitions)
         self.kafka.provision(self.names.heartbeats, 1, compacted=True)
         self.kafka.provision(self.names.dead, 1)
+        self.kafka.on_reset.append(lambda _: self._give_up_deleted())
         self.judge = Judge(world, self.redis, self.kafka, self.ledger, self.task_prefix)
         self.links: dict[str, dict[str, Link]] = {}
         self.jobs: dict[str, Job] = {job.task_id: job for client in plan.clients for _, jobs in client for job in jobs}
@@ -146,6 +147,29 @@ class Scenario:
         now = self.world.now
         self.judge.touches.append(Touch(kind, now, now + seconds, frozenset(workers) or None))
 
+    def _give_up_deleted(self) -> None:
+        self.world.call_later(0.0, lambda: self.notes.given_up.update(self.judge.deleted))
+
+    def kill_client(self, chance: random.Random) -> None:
+        """Its waits end with it, and what it has not submitted is never submitted."""
+        alive = [number for number, client in enumerate(self.clients) if client.alive]
+        if alive:
+            number = chance.choice(alive)
+            self.world.kill(self.clients[number])
+            self.notes.waiting = {task_id for task_id in self.notes.waiting if not task_id.startswith(f"c{number}.")}
+
+    def kill_child(self, chance: random.Random) -> None:
+        """A child process in which suspects run is killed from outside."""
+        if children := [node for node in self.world.nodes if node.alive and ".child" in node.name]:
+            child = chance.choice(children)
+            self.touch("kill-child", 0.0, child.name.partition(".child")[0])
+            self.world.kill(child)
+
+    def damage(self, chance: random.Random) -> None:
+        """What the store holds of some task can't be read any more."""
+        if self.notes.acknowledged:
+            self.judge.damage(chance.choice(sorted(self.notes.acknowledged)))
+
     def calm(self) -> None:
         """The end of all faults; what has begun to happen to a process goes on to its end."""
         self.world.note("world", "calm")
@@ -181,10 +205,7 @@ class Scenario:
 
     @property
     def all_ended(self) -> bool:
-        if self.judge.unfinished or len(self.notes.acknowledged) < len(self.jobs):
-            return False
-        # A client may not notice that the data was lost, and wait for ever for a result that went with it.
-        return all(client.ended for client in self.clients) or bool(self.redis.lost_at)
+        return not self.judge.unfinished and not any(client.alive for client in self.clients)
 
     def where_is(self, task_id: str) -> str:
         """For a report."""

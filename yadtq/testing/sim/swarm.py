@@ -51,7 +51,7 @@ def draw_plan(chance: Random) -> Plan:
             "truncate_interval_s": chance.choice([2.0, 300.0]),
             "grace_s": chance.choice([0.5, 10.0]),
             "unknown_task_window_s": 2.0,
-            "crash_limit": chance.choice([3, 4, 10]),
+            "crash_limit": chance.choice([20, 1_000]),
         },
         skew_s=chance.choice([0.0, 100.0]),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from yadtq.execution.quarantine.report import PROOFS
 from yadtq.testing.sim.load import LIMIT_S
 from yadtq.wire.codec import decode
 from yadtq.wire.states import TaskStatus
@@ -29,7 +30,9 @@ def final_problems(scenario: Scenario) -> Iterator[str]:
     for job in scenario.jobs.values():
         end = judge.ended.get(job.task_id)
         runs = scenario.ledger.runs.get(job.task_id, [])
-        if job.task_id not in scenario.notes.acknowledged:
+        if job.task_id not in scenario.notes.acknowledged or job.task_id in judge.damaged:
+            continue
+        if end is None and job.task_id in judge.deleted:
             continue
         if end is None:
             yield f"{job.task_id} ({job.kind}) was accepted and has not ended: {scenario.where_is(job.task_id)}"
@@ -47,7 +50,7 @@ def _right_end(scenario: Scenario, job: Job, end: End, runs: list[Run]) -> Itera
         error = str(decode(end.payload).get("type")) if end.status is TaskStatus.FAILED else ""
         excused = (
             (error == "TaskTimeout" and job.kind == "slow" and _took_too_long(runs))  # in a process that was held up
-            or (error == "WorkerCrashed" and (touched >= scenario.options.crash_limit or job.kind == "crasher"))
+            or (error == "WorkerCrashed" and (job.kind == "crasher" or _died_too_often(scenario, runs)))
             or (job.kind == "flaky" and touched > 0)  # a run that raised may not have been told of
         )
         if not excused:
@@ -61,6 +64,13 @@ def _right_end(scenario: Scenario, job: Job, end: End, runs: list[Run]) -> Itera
         state = scenario.judge._state(job.task_id)
         if (state.status, state.payload, state.attempt) != (end.status, end.payload, end.attempt):
             yield f"{job.task_id} was {end.status} of attempt {end.attempt}, and is {state.status} of {state.attempt}"
+
+
+def _died_too_often(scenario: Scenario, runs: list[Run]) -> bool:
+    """More deaths of workers than chance explains, or of children in which it may have been alone."""
+    children = [touch for touch in scenario.judge.touches if touch.kind == "kill-child"]
+    alone = sum(any(touch.meets(run, _FINISHING_S) for run in runs) for touch in children)
+    return len(scenario.fleet.changes) >= scenario.options.crash_limit or alone >= PROOFS
 
 
 def _took_too_long(runs: list[Run]) -> bool:
@@ -84,6 +94,8 @@ def _right_count(scenario: Scenario, job: Job, runs: list[Run]) -> Iterator[str]
 def _clients(scenario: Scenario) -> Iterator[str]:
     notes = scenario.notes
     for task_id, (status, value) in notes.seen.items():
+        if task_id in scenario.judge.damaged:
+            continue
         end = scenario.judge.ended.get(task_id)
         if end is None:
             yield f"a client was told that {task_id} is {status}, and it has not ended"
@@ -95,8 +107,9 @@ def _clients(scenario: Scenario) -> Iterator[str]:
         yield f"results are lost, though Redis has kept its data: {sorted(notes.lost)[:5]}"
     if notes.not_found and not scenario.judge.touches:
         yield f"a client was told that its own tasks are unknown: {sorted(notes.not_found)[:5]}"
-    if notes.waiting and not scenario.redis.lost_at:
-        yield f"clients still wait for {sorted(notes.waiting)[:5]}"
+    waiting = notes.waiting - scenario.judge.deleted
+    if waiting and not scenario.redis.lost_at:
+        yield f"clients still wait for {sorted(waiting)[:5]}"
 
 
 def _partitions(scenario: Scenario) -> Iterator[str]:
