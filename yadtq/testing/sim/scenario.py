@@ -132,7 +132,7 @@ class Scenario:
         losses = self.redis.lost_at
         if losses and any(0 <= at - losses[-1] <= _REBUILT_S for at in (*self.fleet.changes, *self._deals)):
             return
-        for task_id in sorted(self.judge.unfinished & self.notes.acknowledged.keys()):
+        for task_id in sorted((self.judge.unfinished & self.notes.acknowledged.keys()) - self.judge.damaged):
             if self.jobs[task_id].kind != "unknown" and self.judge._state(task_id).status is None:
                 self.world.fail(f"Redis knows nothing of {task_id}, which waits in Kafka")
                 return
