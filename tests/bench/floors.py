@@ -102,18 +102,6 @@ async def drain(words: dict[str, Any]) -> dict[str, Any]:
     return {"rate": n / wall, "wall": wall, "cpu_us": cpu / n * 1e6}
 
 
-async def produce_each(words: dict[str, Any]) -> dict[str, Any]:
-    """`send_and_wait`, acks=all, one after the other."""
-    async with _producer(words) as (producer, topic):
-        for i in range(_WARM_UP):
-            await producer.send_and_wait(topic, _record(i))
-        wall = time.perf_counter()
-        for i in range(words["n"]):
-            await producer.send_and_wait(topic, _record(i))
-        wall = time.perf_counter() - wall
-    return {"rate": words["n"] / wall}
-
-
 async def produce_many(words: dict[str, Any]) -> dict[str, Any]:
     """`send`, acks=all, a thousand at a time, until all are acknowledged."""
     async with _producer(words) as (producer, topic):
@@ -200,5 +188,5 @@ async def _producer(words: dict[str, Any]) -> Any:
         yield producer, topic
 
 
-FUNCTIONS = {f"floor_{f.__name__}": f for f in (drain, produce_each, produce_many, produce_gathered, round_trips)}
+FUNCTIONS = {f"floor_{f.__name__}": f for f in (drain, produce_many, produce_gathered, round_trips)}
 FUNCTIONS["echo"] = echo

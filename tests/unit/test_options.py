@@ -19,7 +19,7 @@ from yadtq.retry import RetryPolicy
 from yadtq.shown import shown_value
 from yadtq.sync import YADTQClient
 from yadtq.wire.codec import decode
-from yadtq.wire.envelope import FIELDS, Envelope, decode_envelope, encode_envelope
+from yadtq.wire.envelope import FIELDS, Envelope, decode_envelope, encode_envelope, encode_task
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -91,6 +91,8 @@ class TestTheEnvelope:
         every = Envelope(id="a", task="t", args=[1], kwargs={"b": 2}, at=1.5, retries=2, timeout_s=3.0)
         assert list(decode(encode_envelope(every))) == [name for name, _ in FIELDS]
         assert decode_envelope(encode_envelope(every)) == every
+        short = encode_task("a", "t", [1], {"b": 2}, at=1.5, retries=2, timeout_s=3.0)
+        assert short == encode_envelope(every), "the short way is the same table"
 
     def test_the_page_is_the_table(self) -> None:
         section = (DOCS / "wire-format.md").read_text().partition("\n## A task\n")[2].partition("\n## ")[0]

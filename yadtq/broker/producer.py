@@ -20,6 +20,7 @@ from yadtq.broker.aiokafka_life import connected, health, stopped
 from yadtq.broker.connecting import connection_options
 from yadtq.broker.refusals import refusal
 from yadtq.errors import BrokerRefused, BrokerUnavailable
+from yadtq.runtime.deadlines import Deadlines
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +62,7 @@ class KafkaProducer:
         self._failures = 0
         self._turn = 0
         self._limits: dict[str, int] = {}
+        self._deadlines = Deadlines(self._timeout_s)
         self._partitioner = DefaultPartitioner()
 
     async def start(self) -> None:
@@ -82,10 +84,13 @@ class KafkaProducer:
 
         Raises `BrokerRefused` or `BrokerUnavailable`, which say of which records.
         """
+        if len(records) == 1:
+            await self._append_one(records)
+            return
         errors: dict[int, BaseException | None] = {}
         late = False
         try:
-            async with asyncio.timeout(self._timeout_s):
+            with self._deadlines.within():
                 await self._append(await self._usable(), records, errors)
         except TimeoutError:
             late = True
@@ -93,6 +98,21 @@ class KafkaProducer:
             errors.update({index: error for index in range(len(records)) if index not in errors})
         if late or any(errors.values()):
             self._tell(records, errors)
+        self._failures = 0
+
+    async def _append_one(self, records: Sequence[OutRecord]) -> None:
+        """A record alone goes the plain way: aiokafka chooses the partition, and nothing has to be gathered."""
+        (record,) = records
+        try:
+            with self._deadlines.within():
+                producer = await self._usable()
+                await producer.send_and_wait(
+                    record.topic, record.value, record.key, record.partition, headers=list(record.headers)
+                )
+        except TimeoutError:
+            self._tell(records, {})
+        except (KafkaError, OSError) as error:
+            self._tell(records, {0: error})
         self._failures = 0
 
     def _tell(self, records: Sequence[OutRecord], errors: dict[int, BaseException | None]) -> None:
@@ -123,14 +143,6 @@ class KafkaProducer:
     async def _append(
         self, producer: AIOKafkaProducer, records: Sequence[OutRecord], errors: dict[int, BaseException | None]
     ) -> None:
-        if len(records) == 1:
-            # A record alone goes the plain way: aiokafka chooses the partition, and nothing has to be gathered.
-            (record,) = records
-            await producer.send_and_wait(
-                record.topic, record.value, record.key, record.partition, headers=list(record.headers)
-            )
-            errors[0] = None
-            return
         placed: defaultdict[Partition, list[_Entry]] = defaultdict(list)
         counts: dict[str, list[int]] = {}
         for index, record in enumerate(records):
@@ -235,6 +247,7 @@ class KafkaProducer:
             self._end(producer)
         if self._ended:
             await asyncio.wait(self._ended)
+        self._deadlines.close()
 
 
 async def _answer(producer: AIOKafkaProducer, batch: BatchBuilder, place: Partition) -> BaseException | None:

@@ -159,7 +159,8 @@ class Client:
         `PayloadTooLarge`, `SubmitOverloaded`, `StoreUnavailable` (nothing was sent), or `SubmitUncertain` (it may
         have been; submit the same id again).
         """
-        return await self.submit_task(task, args, kwargs, _NO_OPTIONS)
+        found, options = self._resolve(task, _NO_OPTIONS)
+        return self._handle(await self._submitter.submit(found, args, kwargs, options), found)
 
     async def submit_task(
         self, task: AnyTask, args: tuple[Any, ...], kwargs: dict[str, Any], options: Mapping[str, Any]
@@ -168,7 +169,6 @@ class Client:
 
         options: of `CallOptions`; they go over those that `task` was bound to. Raises as `submit`.
         """
-        self._check_open()
         found, options = self._resolve(task, options)
         return self._handle(await self._submitter.submit(found, args, kwargs, options), found)
 
@@ -182,7 +182,6 @@ class Client:
         All arguments are validated before anything is sent. Raises as `submit` does; `SubmitUncertain` names all ids
         in doubt.
         """
-        self._check_open()
         found, checked = self._resolve(task, options or _NO_OPTIONS)
         if "task_id" in checked:
             raise ConfigError("submit_many gives every task an id of its own: leave task_id out")
@@ -195,7 +194,9 @@ class Client:
             raise ConfigError(_OTHER_LOOP)
 
     def _resolve(self, task: AnyTask, options: Mapping[str, Any]) -> tuple[Task[Any, Any] | str, Mapping[str, Any]]:
-        """What is submitted, and its options, checked."""
+        """What is submitted, and its options, checked. Raises `ConfigError`."""
+        if self._state is not _State.OPEN or asyncio.get_running_loop() is not self._loop:
+            self._check_open()
         if options:
             options = checked_options(options, CallOptions.__annotations__)
         if isinstance(task, Task):

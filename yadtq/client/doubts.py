@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from yadtq.client.registrar import LINGER_S
+from yadtq.client.registrar import BUSY_LINGER_S
 from yadtq.errors import ResultLost, ResultUnreadable, TaskNotFound
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ class Doubts:
         self._incarnation: str | None = None
         #: Whether Redis has lost data since this client began.
         self.has_lost = False
-        # A registration leaves after LINGER_S, and is repeated after a call has taken `redis_timeout_s` in vain.
-        self._registered_after_s = settings.redis_timeout_s + LINGER_S + _MARGIN_S
+        # A registration leaves after BUSY_LINGER_S, and is repeated after a call has taken `redis_timeout_s` in vain.
+        self._registered_after_s = settings.redis_timeout_s + BUSY_LINGER_S + _MARGIN_S
         # After a loss workers write what they hold within two heartbeats, and what they claim next as soon as leases and
         # sessions allow. What is still unknown then had ended before the loss.
         self._lost_after_s = settings.lease_s + settings.session_timeout_s + 2 * settings.heartbeat_s

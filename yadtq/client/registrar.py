@@ -2,7 +2,8 @@
 
 Kafka decides whether a task exists (D1); QUEUED in Redis is the view of it. To wait for that view in every submit would
 cost a third of the submit and say nothing that the acknowledgement does not. So a submit returns on Kafka's word, the
-record follows within `LINGER_S`, and this client never sees the difference: it flushes before it reads.
+record follows within `LINGER_S` (`BUSY_LINGER_S` while submits follow each other), and this client never sees the
+difference: it flushes before it reads.
 While Redis is away the records are kept, and submits are refused at the door: nobody could follow those tasks.
 """
 
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     from yadtq.errors import YadtqError
     from yadtq.store.tasks.verbs import Tasks
 
-__all__ = ["LINGER_S", "Registrar"]
+__all__ = ["BUSY_LINGER_S", "LINGER_S", "Registrar"]
 
 log = logging.getLogger("yadtq.store")
 
 LINGER_S = 0.01
+BUSY_LINGER_S = 0.05
 _MOST = 1_000
 _OUTAGE_RETRY_S = 0.25
 
@@ -107,11 +109,21 @@ class Registrar(Service):
                 await self._woken.wait()
                 self._woken.clear()
                 continue
-            if len(self._pending) < _MOST:
-                with anyio.move_on_after(LINGER_S):
-                    await self._flush_now.wait()
+            await self._linger()
             self._flush_now.clear()
             if not await self._write(self._pending[:_MOST]) and self._stopped:
+                return
+
+    async def _linger(self) -> None:
+        """`LINGER_S`, and while submits go on again, up to `BUSY_LINGER_S`: a write costs as much as some 20 ids in it."""
+        for _ in range(round(BUSY_LINGER_S / LINGER_S)):
+            before = len(self._pending)
+            if before >= _MOST:
+                return
+            with anyio.move_on_after(LINGER_S):
+                await self._flush_now.wait()
+                return
+            if len(self._pending) == before:
                 return
 
     async def _write(self, task_ids: list[str]) -> bool:

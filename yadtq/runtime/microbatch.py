@@ -60,8 +60,10 @@ class MicroBatch(Generic[T, R]):
 
         Then `send` keeps its own deadline. Raises as `send` does, or `TimeoutError` after `timeout_s` in the queue.
         """
-        if self.busy:
-            return await self.add(item)
+        return await (self.add(item) if self.busy else self.run_now(item))
+
+    async def run_now(self, item: T) -> R:
+        """`run`, for a caller that has seen that nothing is `busy`."""
         self._direct += 1
         try:
             (value,) = await self._send((item,))

@@ -17,7 +17,10 @@ from yadtq.errors import EnvelopeError
 from yadtq.wire.codec import encode
 from yadtq.wire.ids import TaskId, TaskName  # noqa: TC001 - pydantic reads the fields at run time
 
-__all__ = ["FIELDS", "Envelope", "decode_envelope", "encode_envelope", "first_problem"]
+__all__ = ["FIELDS", "Envelope", "decode_envelope", "encode_envelope", "encode_task", "first_problem"]
+
+
+VERSION = 1
 
 
 @dataclass(slots=True)  # not frozen: that would make each one four times as dear, and every submit 1.5 µs
@@ -53,6 +56,14 @@ def encode_envelope(envelope: Envelope) -> bytes:
     """The record's value, without the fields that are None. Raises `CodecError` for arguments without a JSON form."""
     values = zip(_NAMES, _values_of(envelope), strict=True)
     return encode({name: value for name, value in values if value is not None})
+
+
+def encode_task(task_id: str, task: str, args: list[Any], kwargs: dict[str, Any], /, **optional: Any) -> bytes:
+    """The value of a new task's record: `encode_envelope` of such an `Envelope`, which is not made for it.
+
+    To make one would take a sixth of the time that a submit itself needs. optional: fields by name, none of them None.
+    """
+    return encode({"v": VERSION, "id": task_id, "task": task, "args": args, "kwargs": kwargs, **optional})
 
 
 def decode_envelope(value: bytes | None) -> Envelope:

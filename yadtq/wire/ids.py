@@ -27,7 +27,7 @@ def new_task_id(chance: random.Random) -> str:
     chance: `random.SystemRandom` outside of tests. A generator with a state of its own would give a forked process the ids
     of its parent.
     """
-    return f"{chance.getrandbits(96):024x}"
+    return chance.randbytes(12).hex()
 
 
 def checked_id(task_id: str) -> str:
