@@ -44,7 +44,7 @@ class Doubts:
     def notice(self, incarnation: str) -> None:
         """incarnation: of the data set, as Redis says now."""
         if self._incarnation not in (None, incarnation):
-            log.error("Redis has lost data (its data set %s is now %s)", self._incarnation, incarnation)
+            log.error("Redis has lost its data, or went back in time (%s is now %s)", self._incarnation, incarnation)
             self.has_lost = True
         self._incarnation = incarnation
 
