@@ -73,7 +73,7 @@ def test_refresh_keeps_the_file_young(locks: Callable[..., SlotLocks], tmp_path:
     assert file.stat().st_mtime > 0
 
 
-def test_a_removed_file_is_made_anew(locks: Callable[..., SlotLocks], tmp_path: Path) -> None:
+def test_a_removed_file_is_made_again(locks: Callable[..., SlotLocks], tmp_path: Path) -> None:
     slots = locks()
     slots.take()
     shutil.rmtree(tmp_path / "locks")

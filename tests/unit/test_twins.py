@@ -116,3 +116,13 @@ def test_ids_sort_by_the_time_of_the_start() -> None:
         ids.append(new_supervisor_id(clock, chance))
         clock.advance(1)
     assert ids == sorted(ids)
+
+
+def test_a_flood_of_forged_workers_does_not_fill_the_memory() -> None:
+    world = World()
+    for number in range(20_000):
+        world.beat(slot=f"host.shop.slot-{number}")
+    assert len(world.twins.taken()) == 1_000
+    world.clock.advance(60)
+    world.living(slot="host.shop.slot-12345")
+    assert world.twins.taken() == {"host.shop.slot-12345"}

@@ -1,7 +1,7 @@
 """Slots: numbered places for workers, each with a name that is a static member id of Kafka.
 
-Two processes under one name would throw each other out of the group for ever, so a slot belongs to whoever holds its
-lock file. Workers inherit the lock: when a supervisor is killed, its slots stay taken until its workers have drained
+Two processes under one name would throw each other out of the group for ever, so a slot belongs to the process that holds
+its lock file. Workers inherit the lock: when a supervisor is killed, its slots stay taken until its workers have drained
 too, and the next supervisor takes other numbers meanwhile.
 """
 
@@ -80,7 +80,7 @@ class SlotLocks:
             self.release(slot)
 
     def refresh(self) -> list[Slot]:
-        """Call now and then. Keeps tidying jobs off the files in use (they go by age), makes those anew that are gone.
+        """Call now and then. Keeps cleaning jobs off the files in use (they go by age), makes those again that are gone.
 
         Returns slots that somebody else has taken in between: they have a twin.
         """

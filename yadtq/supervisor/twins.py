@@ -21,6 +21,7 @@ __all__ = ["Twin", "Twins", "new_supervisor_id"]
 
 #: Anybody can forge heartbeats, and each that is believed costs the restart of a worker.
 _MOST_YIELDS, _YIELDS_WINDOW_S = 50, 600.0
+_MOST_KNOWN, _PRUNE_EVERY_S = 1_000, 1.0
 _TELL_EVERY_S = 60.0
 _DIGITS = 5
 
@@ -53,10 +54,11 @@ class Twins:
         # Two beats of one worker: a single one may be a late one of a process that is dead.
         self._sure_s, self._silence_s = heartbeat_s / 2, 4 * heartbeat_s + 1
         self._heard: dict[str, Twin] = {}
+        self._pruned_at = float("-inf")
         self._yields: deque[float] = deque()
 
     def heard(self, beat: Heartbeat) -> None:
-        """Only of this host and app, so there is a bounded number of slots to know."""
+        """Only those of this host and app are kept, and a bounded number of them."""
         slot = beat.slot or ""
         number = slot.removeprefix(self._prefix)
         if slot == number or len(number) > _DIGITS or not (number.isascii() and number.isdigit()):
@@ -68,9 +70,17 @@ class Twins:
             if known is not None and known.worker == beat.worker:
                 del self._heard[slot]
         elif known is None or known.worker != beat.worker or now - known.last > self._silence_s:
+            if known is None and not self._has_room(now):
+                return
             self._heard[slot] = Twin(beat.worker, beat.supervisor or "", beat.host, beat.pid, beat.seq, now, now)
         elif beat.seq > known.seq:
             known.seq, known.last = beat.seq, now
+
+    def _has_room(self, now: float) -> bool:
+        if len(self._heard) >= _MOST_KNOWN and now - self._pruned_at >= _PRUNE_EVERY_S:
+            self._pruned_at = now
+            self._heard = {slot: twin for slot, twin in self._heard.items() if now - twin.last <= self._silence_s}
+        return len(self._heard) < _MOST_KNOWN
 
     def of(self, slot: str) -> Twin | None:
         """The worker that lives in this slot of ours, if we are sure."""
