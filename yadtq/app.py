@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from yadtq.broker.kafka import KafkaBroker
 from yadtq.client.client import Client
+from yadtq.client.current import OpenClients
 from yadtq.errors import ConfigError
 from yadtq.outside import Outside, Place
 from yadtq.registry import Registry
@@ -59,7 +60,7 @@ class Yadtq:
         self.registry = Registry()
         self._given = settings
         self._settings: Settings | None = None
-        self._client: Client | None = None
+        self._clients = OpenClients(name)
 
     def __repr__(self) -> str:
         return f"Yadtq({self.name!r}, tasks={[task.name for task in self.registry]})"
@@ -97,7 +98,7 @@ class Yadtq:
         """
 
         def make(function: Callable[..., Any]) -> Task[Any, Any]:
-            task: Task[Any, Any] = Task(function, submitter=self._connected_client, options=options)
+            task: Task[Any, Any] = Task(function, submitter=self._clients.current, options=options)
             self.registry.add(task)
             return task
 
@@ -107,18 +108,20 @@ class Yadtq:
     async def client(
         self, *, num_partitions: int | None = None, outside: Outside | None = None
     ) -> AsyncIterator[Client]:
-        """Connect. While it is open, `task.submit(...)` goes through it.
+        """Connect. Inside the block, and in tasks started there, `task.submit(...)` goes through it.
+
+        Elsewhere in the same event loop it goes through the client that was opened last and is still open.
 
         num_partitions: least number of partitions of the task topics; existing topics are grown, never shrunk.
         outside: doubles in place of the real servers, for tests.
         """
         client = Client(outside or self.outside(), self.settings, self.registry, num_partitions=num_partitions)
         async with client:
-            before, self._client = self._client, client
+            self._clients.enter(client)
             try:
                 yield client
             finally:
-                self._client = before
+                self._clients.leave(client)
 
     def outside(self, settings: Settings | None = None) -> Outside:
         """The real servers, the system's clock and chance: what a client, worker or supervisor of this app is given.
@@ -135,11 +138,6 @@ class Yadtq:
             names=names,
             place=Place(socket.gethostname(), os.getpid()),
         )
-
-    def _connected_client(self) -> Client:
-        if self._client is None:
-            raise ConfigError(f"app {self.name!r} has no connected client: submit inside `async with app.client():`")
-        return self._client
 
 
 def load_app(path: str) -> Yadtq:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from yadtq.errors import ConfigError, UnknownTask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from yadtq.task import Task
 
@@ -21,8 +21,12 @@ class Registry:
         self._tasks: dict[str, Task[Any, Any]] = {}
 
     def add(self, task: Task[Any, Any]) -> None:
+        """A function that is defined again, as by a notebook's cell, takes the place of its former self.
+
+        Raises `ConfigError` for two functions of one name.
+        """
         known = self._tasks.get(task.name)
-        if known is not None and known.function is not task.function:
+        if known is not None and not _is_redefined(known.function, task.function):
             raise ConfigError(
                 f"two tasks are named {task.name!r} ({known.function.__module__} and {task.function.__module__}): "
                 "give one of them another name with @app.task(name=...)"
@@ -44,3 +48,7 @@ class Registry:
 
     def __iter__(self) -> Iterator[Task[Any, Any]]:
         return iter(self._tasks.values())
+
+
+def _is_redefined(before: Callable[..., Any], now: Callable[..., Any]) -> bool:
+    return before is now or (before.__module__, before.__qualname__) == (now.__module__, now.__qualname__)

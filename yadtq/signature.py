@@ -7,6 +7,7 @@ mistake is raised where it was made, and on the worker, which trusts no record (
 from __future__ import annotations
 
 import inspect
+import types
 import typing
 from typing import TYPE_CHECKING, Any
 
@@ -96,8 +97,18 @@ def _takes_none(result: TypeAdapter[Any]) -> bool:
     return True
 
 
+def _is_context(hint: Any) -> bool:
+    """`TaskContext`, `TaskContext | None`, or one of them in `Annotated`."""
+    if typing.get_origin(hint) is typing.Annotated:
+        return _is_context(typing.get_args(hint)[0])
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
+        return len(kinds) == 1 and _is_context(kinds[0])
+    return hint is TaskContext
+
+
 def _takes_context(name: str, signature: inspect.Signature, hints: dict[str, Any]) -> bool:
-    wanting = [parameter for parameter in signature.parameters if hints.get(parameter) is TaskContext]
+    wanting = [parameter for parameter in signature.parameters if _is_context(hints.get(parameter))]
     if not wanting:
         return False
     if wanting != [next(iter(signature.parameters))]:

@@ -25,6 +25,7 @@ from yadtq.app import Yadtq
 from yadtq.client.client import Client
 from yadtq.errors import ConfigError
 from yadtq.settings import Settings
+from yadtq.shown import shown_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -61,6 +62,8 @@ class YADTQClient:
         redis: str | None = None,
         **settings: Any,
     ) -> None:
+        if isinstance(num_partitions, str | Yadtq):
+            raise ConfigError("an app is given by its keyword: YADTQClient(app=...)")
         if not isinstance(app, Yadtq):
             app = Yadtq(app, kafka=kafka, redis=redis, **settings)
             loaded = app.settings
@@ -85,6 +88,8 @@ class YADTQClient:
         task: a name, or a task of an app. task_id: your own id; to submit the same id again never runs it twice.
         queue, retries, timeout (seconds an attempt may take): None takes the task's own. Raises as `Client.submit`.
         """
+        if isinstance(args, str | bytes):
+            raise ConfigError(f"args must be a list or tuple of arguments, not {shown_value(args)}")
         call = tuple(args)
         handle = self._connection.call(lambda client: client.submit_task(task, call, dict(kwargs or {}), options))
         return handle.id

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, Un
 from yadtq.errors import ConfigError
 from yadtq.options import CallOptions, Effective, TaskOptions, checked
 from yadtq.retry import RetryPolicy
+from yadtq.shown import shown
 from yadtq.signature import TaskSignature
 from yadtq.wire.ids import checked_name
 
@@ -51,6 +52,7 @@ class Task(Generic[P, R]):
             raise ConfigError(f"@app.task decorates a function, not {function!r}")
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigError(f"task {function.__name__!r}: a task returns one result, it can't yield")
+        _refuse_method(function)
         update_wrapper(self, function)
         self.function = function
         given = _checked(options or {}, TaskOptions.__annotations__, function.__name__)
@@ -61,7 +63,7 @@ class Task(Generic[P, R]):
         self.rules = Effective(self.retry, self.timeout)
         self.is_async = inspect.iscoroutinefunction(function)
         self._submitter = submitter
-        self.signature = TaskSignature(self.name, function)
+        self.signature = _signature(self.name, function)
         self.takes_context = self.signature.takes_context
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Any:
@@ -123,3 +125,26 @@ def _checked(options: Mapping[str, Any], known: Iterable[str], task: str) -> dic
         return checked(options, known)
     except ConfigError as error:
         raise ConfigError(f"task {task!r}: {error}") from None
+
+
+def _signature(name: str, function: Callable[..., Any]) -> TaskSignature:
+    try:
+        return TaskSignature(name, function)
+    except ConfigError:
+        raise
+    except Exception as error:  # annotations are the user's own code, and may raise anything
+        reason = shown(f"{type(error).__name__}: {error}".partition("\n")[0])
+        raise ConfigError(f"task {name!r}: its signature can't be read: {reason}") from error
+
+
+def _refuse_method(function: Callable[..., Any]) -> None:
+    """A worker has no object to call a method on. One that is bound to an object already is as good as a function."""
+    if inspect.ismethod(function):
+        return
+    owner = getattr(function, "__qualname__", "").rpartition(".")[0]
+    names = getattr(getattr(function, "__code__", None), "co_varnames", ())
+    if owner and not owner.endswith("<locals>") and names[:1] in (("self",), ("cls",)):
+        raise ConfigError(
+            f"{function.__qualname__} is a method: a worker has no object to call it on; make it a function, and pass the "
+            "data that it needs"
+        )

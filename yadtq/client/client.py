@@ -26,6 +26,7 @@ from yadtq.options import CallOptions
 from yadtq.options import checked as checked_options
 from yadtq.runtime.microbatch import MicroBatch
 from yadtq.runtime.restarting import Restarting
+from yadtq.shown import shown_value
 from yadtq.task import BoundTask, Task
 from yadtq.wire.codec import CodecError, decode
 from yadtq.wire.states import TaskStatus
@@ -77,6 +78,10 @@ class Client:
 
         routes: what every submit passes through, in this order; see `client/routes.py`.
         """
+        if num_partitions is not None and (isinstance(num_partitions, bool) or not isinstance(num_partitions, int)):
+            raise ConfigError(f"num_partitions must be a whole number, not {shown_value(num_partitions)}")
+        if num_partitions is not None and not 1 <= num_partitions <= 10_000:
+            raise ConfigError(f"num_partitions must be 1 to 10,000, not {num_partitions}")
         self._outside = outside
         self._store = outside.store
         self._settings = settings
@@ -187,6 +192,10 @@ class Client:
             raise ConfigError("submit_many gives every task an id of its own: leave task_id out")
         return [self._handle(task_id, found) for task_id in await self._submitter.submit_many(found, calls, checked)]
 
+    def is_usable_here(self) -> bool:
+        """Whether it is connected, and of the running event loop."""
+        return self._state is _State.OPEN and asyncio.get_running_loop() is self._loop
+
     def _check_open(self) -> None:
         if self._state is not _State.OPEN:
             raise ConfigError(NOT_CONNECTED)
@@ -195,7 +204,7 @@ class Client:
 
     def _resolve(self, task: AnyTask, options: Mapping[str, Any]) -> tuple[Task[Any, Any] | str, Mapping[str, Any]]:
         """What is submitted, and its options, checked. Raises `ConfigError`."""
-        if self._state is not _State.OPEN or asyncio.get_running_loop() is not self._loop:
+        if not self.is_usable_here():
             self._check_open()
         if options:
             options = checked_options(options, CallOptions.__annotations__)

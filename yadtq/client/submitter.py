@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from yadtq.client.routes import Existing, routed, routed_each
@@ -28,13 +29,14 @@ from yadtq.options import wire_fields
 from yadtq.runtime.admission import Admission
 from yadtq.runtime.microbatch import MicroBatch
 from yadtq.runtime.seams import OutRecord
+from yadtq.shown import shown_value
 from yadtq.task import Task
 from yadtq.wire.codec import CodecError, refuse_unreadable
 from yadtq.wire.envelope import encode_task
 from yadtq.wire.ids import checked_name, new_task_id
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping
 
     from yadtq.client.registrar import Registrar
     from yadtq.client.routes import Route, Submission, TaskOrName
@@ -151,12 +153,7 @@ class Submitter:
     ) -> list[str]:
         """The ids of the tasks, in order. See `Client.submit_many`."""
         queue = self._queue(task, options)
-        encoded = [
-            self._encode(task, (), call, options)
-            if isinstance(call, dict)
-            else self._encode(task, tuple(call), {}, options)
-            for call in calls
-        ]
+        encoded = [self._encode(task, *_arguments(task, call), options) for call in calls]
         topic = await self._provisioned_topic(queue)
         entries: list[_Entry] = [(task_id, topic, value, None, None, ()) for task_id, value in encoded]
         ids: list[str] = []
@@ -267,6 +264,21 @@ class Submitter:
                 f"{self._admission.pending} submits are waiting already (max_pending_submits is "
                 f"{self._settings.max_pending_submits}): submit slower, or look whether Kafka keeps up"
             ) from None
+
+
+def _arguments(task: TaskOrName, call: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """One of the calls of `submit_many`. Raises `InvalidArguments`."""
+    if isinstance(call, tuple | list):
+        return tuple(call), {}
+    if isinstance(call, dict):
+        return (), call
+    # A string is a sequence, too: its characters would be the arguments.
+    if isinstance(call, Sequence) and not isinstance(call, str | bytes | bytearray | memoryview):
+        return tuple(call), {}
+    raise InvalidArguments(
+        task if isinstance(task, str) else task.name,
+        f"each of the calls is a list or tuple of arguments, or a dict of named ones, not {shown_value(call)}",
+    )
 
 
 def _entry(submission: Submission) -> _Entry:
