@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from tests.support.poll import eventually
+from tests.support.service_contract import exercise_service
 from yadtq.store.tasks.verbs import Claim, Finish, Snapshot
 from yadtq.wire.states import TaskStatus
 
@@ -145,3 +146,7 @@ async def test_a_stop_before_the_start_ends_it_at_once(harness: Harness) -> None
     service.stop()
     async with asyncio.timeout(5):
         await service.run()
+
+
+async def test_a_subscription_keeps_the_contract_of_services(harness: Harness) -> None:
+    await exercise_service(lambda: harness.store.hear_control(lambda _: None, lambda: None))

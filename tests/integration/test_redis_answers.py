@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 import re
+import traceback
 import zlib
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -405,6 +407,32 @@ class TestBackInTime:
                 name for _ in range(40) for name in await asyncio.gather(*(store.incarnation() for _ in range(20)))
             }
         assert len(names) == 1
+
+
+@pytest.mark.parametrize("depth", [0, 3, 50])
+async def test_a_failed_task_takes_at_most_a_thousand_bytes(server: RedisServer, admin: Redis, depth: int) -> None:
+    def fail(left: int) -> None:
+        if left:
+            fail(left - 1)
+        json.loads("{bad")
+
+    try:
+        fail(depth)
+    except ValueError as error:
+        text = "".join(traceback.format_exception(error))
+        payload = json.dumps({"type": "JSONDecodeError", "message": str(error), "traceback": text}).encode()
+    async with opened(server.url) as store:
+        await store.tasks.claim(
+            "web-1.shop.slot-0:1f2e3d4c", [Claim("93ff21c5a7dcc31c7bd9e065", "0123456789abcdef12")], 0
+        )
+        end = Finish("93ff21c5a7dcc31c7bd9e065", "0123456789abcdef12", 1, S.FAILED, payload)
+        assert await store.tasks.finish([end]) == [True]
+        assert await store.tasks.snapshots([end.task_id]) == [Snapshot(S.FAILED, 1, payload)]
+    used = [
+        await admin.memory_usage(key, samples=0) or 0 async for key in admin.scan_iter("*93ff21c5a7dcc31c7bd9e065*")
+    ]
+    assert len(used) == 2
+    assert sum(used) <= 1_000
 
 
 def test_the_probe_tries_every_command_of_the_scripts() -> None:
