@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from yadtq.broker.connecting import connection_options
 from yadtq.broker.topics import Config, task_topic_problem, topics_of, unset
@@ -21,6 +23,30 @@ def test_the_names_that_are_promised() -> None:
 def test_a_queue_name_that_no_topic_may_have(queue: str) -> None:
     with pytest.raises(ConfigError, match="queue name"):
         TopicNames("shop").tasks(queue)
+
+
+@pytest.mark.parametrize("app", ["shop.tasks", "shop.tasks.heartbeats", "a.b.tasks.c"])
+def test_an_app_name_whose_topics_could_be_those_of_another(app: str) -> None:
+    with pytest.raises(ConfigError, match="app name"):
+        TopicNames(app)
+
+
+@given(
+    *[st.lists(st.sampled_from(["tasks", "dead", "heartbeats", "a"]), min_size=1, max_size=4).map(".".join)] * 4,
+)
+def test_no_two_apps_share_a_topic(app: str, queue: str, other: str, other_queue: str) -> None:
+    try:
+        one, two = TopicNames(app), TopicNames(other)
+    except ConfigError:
+        return
+    if app != other:
+        topics = {one.heartbeats, one.dead, one.tasks(queue)}
+        assert topics.isdisjoint({two.heartbeats, two.dead, two.tasks(other_queue)})
+
+
+def test_names_that_are_legal_and_too_long_together() -> None:
+    with pytest.raises(ConfigError, match="too long"):
+        TopicNames("a" * 150).tasks("b" * 150)
 
 
 def test_every_request_has_a_deadline() -> None:

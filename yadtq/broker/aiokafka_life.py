@@ -17,16 +17,26 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import FetchError, FetchResult
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    GroupAuthorizationFailedError,
+    InconsistentGroupProtocolError,
+    InvalidSessionTimeoutError,
+    KafkaConnectionError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    TopicAuthorizationFailedError,
+)
 
-from yadtq.errors import BrokerUnavailable
+from yadtq.broker.quiet import quieten
+from yadtq.errors import BrokerUnavailable, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator
 
     from aiokafka import TopicPartition
 
-__all__ = ["committed", "connected", "fetched", "health", "may_pass", "stopped", "wire"]
+__all__ = ["committed", "connected", "fetched", "health", "led_to", "may_pass", "stopped", "wire"]
 
 log = logging.getLogger("yadtq.broker")
 
@@ -36,6 +46,17 @@ _RETRY_S = 0.2
 #: For a client that has never been in use: nothing of it is worth waiting for.
 _DISCARD_S = 2.0
 _CUT_OFF_S = 2.0
+#: Answers that only another setting helps against, and which.
+_SETTINGS: dict[type[BaseException] | None, str] = {
+    InvalidSessionTimeoutError: "the brokers don't allow this session_timeout_s (YADTQ_SESSION_TIMEOUT_S): it must lie "
+    "between their group.min.session.timeout.ms (6 s by default) and group.max.session.timeout.ms",
+    InconsistentGroupProtocolError: "a client that is no worker of this version is in the consumer group: end it, or give "
+    "the app another name",
+    GroupAuthorizationFailedError: "this Kafka user may not use the consumer group: grant it READ on the group",
+    TopicAuthorizationFailedError: "this Kafka user may not use the topic: grant it DESCRIBE, READ and WRITE",
+    SaslAuthenticationFailed: "Kafka refuses the user or the password",
+    AuthenticationFailedError: "Kafka refuses the user or the password",
+}
 
 
 async def connected(
@@ -44,18 +65,23 @@ async def connected(
     what: str,
     *,
     prepare: Callable[[Client], Awaitable[None]] | None = None,
+    at_start: bool = False,
 ) -> Client:
     """A started client, on which `prepare` has been awaited.
 
     seconds: for all of it. A server that is not there yet is asked again until then: processes and servers are started
     side by side. what: what can't be done without it, for the message. Raises `BrokerUnavailable`.
+    at_start: of a process. Then an answer that only another setting helps against is a `ConfigError`; later it is an
+    outage like any other, since somebody has changed the server.
     """
+    quieten()
     problem: BaseException | None = None
+    tries: list[Client] = []
     try:
         async with asyncio.timeout(seconds):
             while True:
                 try:
-                    return await _one_try(make, prepare)
+                    return await _one_try(make, prepare, tries)
                 except (KafkaError, OSError) as error:
                     problem = error
                     if not may_pass(error):
@@ -63,13 +89,21 @@ async def connected(
                 await asyncio.sleep(_RETRY_S)
     except TimeoutError as error:
         problem = problem or error
-    reason = str(problem) or f"no answer within {seconds:g} s"
-    advice = "; is it running, and is YADTQ_KAFKA right?" if _is_no_contact(problem) else ""
-    raise BrokerUnavailable(f"{what}: {reason}{advice}") from problem
+    advice = _SETTINGS.get(type(problem))
+    if advice is not None and at_start:
+        raise ConfigError(f"{what}: {advice}") from problem
+    reason = advice or str(problem) or f"no answer within {seconds:g} s"
+    led = led_to(tries[-1]) if tries else ""
+    if not led and _is_no_contact(problem):
+        led = "; is it running, and is YADTQ_KAFKA right?"
+    raise BrokerUnavailable(f"{what}: {reason}{led}") from problem
 
 
-async def _one_try(make: Callable[[], Client], prepare: Callable[[Client], Awaitable[None]] | None) -> Client:
+async def _one_try(
+    make: Callable[[], Client], prepare: Callable[[Client], Awaitable[None]] | None, tries: list[Client]
+) -> Client:
     client = make()
+    tries[:] = [client]
     try:
         with _bootstrapping():
             await (client.bootstrap() if isinstance(client, AIOKafkaClient) else client.start())
@@ -79,6 +113,19 @@ async def _one_try(make: Callable[[], Client], prepare: Callable[[Client], Await
         await stopped(client, _DISCARD_S)
         raise
     return client
+
+
+def led_to(client: Client) -> str:
+    """Where the brokers have sent this client, if it could not get there; "" if it did, or has not come so far."""
+    inner = client if isinstance(client, AIOKafkaClient) else wire(client)
+    brokers = inner.cluster.brokers()
+    if not brokers or any(node != "bootstrap" for node, _ in inner._conns):
+        return ""
+    addresses = ", ".join(sorted(f"{broker.host}:{broker.port}" for broker in brokers))
+    return (
+        f"; it answers, but sends its clients to {addresses}, which can't be reached from here: see advertised.listeners "
+        "of the brokers"
+    )
 
 
 def _is_no_contact(error: BaseException | None) -> bool:
@@ -149,9 +196,9 @@ async def _cut_off(client: Any) -> None:
     await client._sender.close()
 
 
-def wire(client: AIOKafkaConsumer | AIOKafkaAdminClient) -> AIOKafkaClient:
+def wire(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClient) -> AIOKafkaClient:
     """The part that holds the connections, for requests of our own."""
-    return client._client
+    return client.client if isinstance(client, AIOKafkaProducer) else client._client
 
 
 def health(client: AIOKafkaConsumer | AIOKafkaProducer) -> str | None:

@@ -25,6 +25,7 @@ from yadtq.broker.logwatch import LogWatch
 from yadtq.broker.reader import Reader
 from yadtq.broker.starts import mark_of
 from yadtq.errors import BrokerUnavailable, ConfigError
+from yadtq.runtime.outages import OutageLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -69,6 +70,7 @@ class KafkaTaskConsumer:
         self._consumer: AIOKafkaConsumer | None = None
         self._watch = LogWatch(settings, topics, clock)
         self._rebuild_s = _REBUILD_S
+        self._outages = OutageLog(log, clock, f"Kafka at {settings.kafka}, asked for records,")
         self._watermarks: Callable[[], Mapping[Partition, int]] = dict
         self._errors = 0
         self._last_answer = clock.monotonic()
@@ -99,6 +101,7 @@ class KafkaTaskConsumer:
             lambda: self._made(options, session_ms),
             seconds,
             f"Kafka at {self._settings.kafka}: no place in group {self._group} within {seconds:g} s",
+            at_start=True,
         )
         self._last_answer = self._clock.monotonic()
         return consumer
@@ -142,12 +145,14 @@ class KafkaTaskConsumer:
         except Exception as error:
             # Any error: a broken aiokafka also raises what isn't Kafka's, and a new consumer is the cure.
             self._errors = self._errors + 1 if isinstance(error, KafkaError | OSError) else _ERRORS_BEFORE_REBUILD
-            log.warning("fetching: %s: %s", type(error).__name__, error)
+            self._outages.failed(f"{type(error).__name__}: {error}")
             await anyio.sleep(0.1)  # an error that comes back at once must not become a busy loop
             return {}
         if not self._watch.settled.is_set():
             return {}  # a rebalance came while a batch was rescued: what is still ours comes again
         self._errors = 0
+        if self._outages.open:
+            self._outages.answered()
         if records:
             self._rebuild_s = _REBUILD_S
             self._watch.handed_out(records)

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAuthorizationFailedError
 from aiokafka.partitioner import DefaultPartitioner
 
-from yadtq.broker.aiokafka_life import connected, health, stopped
+from yadtq.broker.aiokafka_life import connected, health, led_to, stopped
 from yadtq.broker.connecting import connection_options
 from yadtq.broker.refusals import refusal
 from yadtq.errors import BrokerRefused, BrokerUnavailable
@@ -131,7 +131,8 @@ class KafkaProducer:
                 reason = str(error) or type(error).__name__ if error is not None else reason
         if uncertain:
             self._failures += 1
-            message = f"Kafka at {self._settings.kafka}: {reason}"
+            led = led_to(self._producer) if self._producer is not None else ""
+            message = f"Kafka at {self._settings.kafka}: {reason}{led}"
             cause = errors.get(min(uncertain))
             raise BrokerUnavailable(message, uncertain=uncertain, refused=refused) from cause
         self._failures = 0  # it answers

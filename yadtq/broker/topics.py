@@ -16,7 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
 
-from yadtq.broker.aiokafka_life import connected, stopped, wire
+from yadtq.broker.aiokafka_life import connected, led_to, may_pass, stopped, wire
 from yadtq.broker.connecting import connection_options
 from yadtq.broker.metadata import topics_as_they_are, until_there
 from yadtq.errors import BrokerUnavailable, TopicMismatch
@@ -32,6 +32,7 @@ __all__ = ["Config", "check_topics", "provision", "task_topic_problem", "topics_
 log = logging.getLogger("yadtq.broker")
 
 _STOP_S = 2.0
+_RETRY_S = 0.2
 _FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 _HEARTBEATS = {"cleanup.policy": "compact,delete", "retention.ms": "3600000", "segment.ms": "600000"}
 #: Only where a topic is made. The broker's time: a process whose clock is wrong is refused nothing, and misleads nobody.
@@ -102,7 +103,15 @@ async def provision(
     are. Raises `BrokerUnavailable` after `connect_timeout_s`, `TopicMismatch` with the topic and the difference.
     """
     async with _admin(settings) as admin:
-        await _Provisioning(admin, settings, names, list(queues)).run(partitions)
+        provisioning = _Provisioning(admin, settings, names, list(queues))
+        while True:
+            try:
+                return await provisioning.run(partitions)
+            except (KafkaError, OSError) as error:
+                if not may_pass(error):
+                    raise
+                log.debug("topics can't be made yet: %s", error)
+            await asyncio.sleep(_RETRY_S)
 
 
 async def check_topics(settings: Settings, topics: Collection[str]) -> list[str]:
@@ -125,16 +134,16 @@ async def check_topics(settings: Settings, topics: Collection[str]) -> list[str]
 async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     what = f"Kafka at {settings.kafka}"
     admin = await connected(
-        lambda: AIOKafkaAdminClient(**connection_options(settings)), settings.connect_timeout_s, what
+        lambda: AIOKafkaAdminClient(**connection_options(settings)), settings.connect_timeout_s, what, at_start=True
     )
     try:
         async with asyncio.timeout(settings.connect_timeout_s):
             yield admin
     except TimeoutError:
         reason = f"no answer about topics within {settings.connect_timeout_s:g} s"
-        raise BrokerUnavailable(f"{what}: {reason}") from None
+        raise BrokerUnavailable(f"{what}: {reason}{led_to(admin)}") from None
     except KafkaError as error:
-        raise BrokerUnavailable(f"{what}: topics: {str(error) or type(error).__name__}") from error
+        raise BrokerUnavailable(f"{what}: topics: {str(error) or type(error).__name__}{led_to(admin)}") from error
     finally:
         await stopped(admin, _STOP_S)
 

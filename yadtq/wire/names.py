@@ -12,6 +12,10 @@ __all__ = ["TopicNames", "checked_queue"]
 
 #: What Kafka allows in a topic name.
 _LEGAL = re.compile(r"[A-Za-z0-9._-]{1,200}")
+_LONGEST = 249
+#: A part of an app's name, behind a dot, that would make a topic of it one of another app: the heartbeats of an app
+#: "shop.tasks" and the tasks of the queue "heartbeats" of "shop" are the same topic.
+_RESERVED = "tasks"
 
 
 def _is_legal(name: object) -> bool:
@@ -30,6 +34,12 @@ class TopicNames:
                 f"app name {shown_value(self.app)}: use letters, digits, '.', '_' and '-' only, 200 at most"
             )
 
+        if _RESERVED in self.app.split(".")[1:]:
+            raise ConfigError(
+                f"app name {shown_value(self.app)}: no part of it behind a dot may be {_RESERVED!r}, or its topics could be "
+                f"those of the app {shown_value(self.app.partition(f'.{_RESERVED}')[0])}"
+            )
+
     @property
     def group(self) -> str:
         return f"yadtq.{self.app}"
@@ -43,7 +53,12 @@ class TopicNames:
         return f"yadtq.{self.app}.dead"
 
     def tasks(self, queue: str) -> str:
-        return f"yadtq.{self.app}.tasks.{checked_queue(queue)}"
+        topic = f"yadtq.{self.app}.tasks.{checked_queue(queue)}"
+        if len(topic) > _LONGEST:
+            raise ConfigError(
+                f"topic name {shown_value(topic)} is too long: it has {len(topic)} characters, Kafka takes {_LONGEST}"
+            )
+        return topic
 
 
 def checked_queue(queue: str) -> str:
