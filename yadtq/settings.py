@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import difflib
 import os
-from typing import Annotated, Any, Literal, Self
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from yadtq.errors import ConfigError
+from yadtq.shown import shown, shown_address, shown_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 __all__ = ["Settings", "SupervisorSettings", "WorkerSettings"]
 
@@ -22,8 +28,30 @@ __all__ = ["Settings", "SupervisorSettings", "WorkerSettings"]
 _FOREIGN = ("YADTQ_TEST_", "YADTQ_SLOT", "YADTQ_PIPE")
 
 
+#: What Kubernetes tells every container of a Service whose name begins with "yadtq": addresses that nobody set as a setting.
+_KUBERNETES = re.compile(
+    r"YADTQ(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_KUBERNETES_PORT = re.compile(r"YADTQ(_\w+)?_PORT=(tcp|udp|sctp)://.*")
+#: Seconds and counts above this are mistakes, and overflow where they become milliseconds: 31 years.
+_MOST = 1e9
+#: Values that may hold a password, and have no place in a message.
+_SECRET = frozenset({"redis"})
+
+
 class _Base(BaseSettings):
-    model_config = SettingsConfigDict(frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _bounded(cls, value: object) -> object:
+        if isinstance(value, int | float) and value > _MOST:
+            raise ValueError(f"at most {_MOST:,.0f}")
+        return value
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, shown_address(value) if name in _SECRET and isinstance(value, str) else value
 
     @classmethod
     def load(cls, **given: Any) -> Self:
@@ -37,8 +65,12 @@ class _Base(BaseSettings):
             for problem in error.errors():
                 name = ".".join(str(part) for part in problem["loc"])
                 where = f"{name} ({prefix}{name.upper()})" if name else "settings"
-                # A URL may hold a password, which has no place in a log.
-                got = "" if "://" in str(problem["input"]) else f", got {problem['input']!r}"
+                value = str(problem["input"])
+                got = (
+                    ""
+                    if name in _SECRET or "://" in value or "@" in value
+                    else f", got {shown_value(problem['input'])}"
+                )
                 text = problem["msg"].removeprefix("Value error, ")
                 problems.append(f"{where}: {text}{got}" if name else text)
             raise ConfigError("; ".join(problems)) from None
@@ -80,14 +112,27 @@ class Settings(_Base):
         for address in value.split(","):
             host, colon, port = address.strip().rpartition(":")
             if not (host and colon and port.isdigit() and 0 < int(port) < 65_536):
-                raise ValueError(f"expected host:port, or several separated by commas; {address!r} is neither")
+                raise ValueError(f"expected host:port, or several separated by commas; {_told(address)} is neither")
         return value
 
     @field_validator("redis")
     @classmethod
     def _url(cls, value: str) -> str:
-        if not value.startswith(("redis://", "rediss://", "unix://")):
+        try:
+            url = urlsplit(value)
+            port = url.port
+        except ValueError:
+            raise ValueError("expected a URL like redis://host:6379/0") from None
+        if url.scheme == "unix":
+            if not url.path:
+                raise ValueError("expected a URL like unix:///path/of/the/socket?db=0")
+        elif url.scheme not in ("redis", "rediss") or not url.hostname or port == 0:
             raise ValueError("expected a URL like redis://host:6379/0")
+        # What is no number would mean database 0.
+        elif url.path not in ("", "/") and not re.fullmatch(r"/\d{1,5}", url.path):
+            raise ValueError("expected the number of a database at the end, as in redis://host:6379/0")
+        if any(not number.isdigit() for number in parse_qs(url.query, keep_blank_values=True).get("db", ())):
+            raise ValueError("expected the number of a database after db=")
         return value
 
     @model_validator(mode="after")
@@ -154,7 +199,13 @@ def _refuse_unknown_variables() -> None:
         for name in model.model_fields
     }
     for variable in os.environ:
-        if variable.startswith("YADTQ_") and variable not in known and not variable.startswith(_FOREIGN):
+        if not variable.startswith("YADTQ_") or variable in known or variable.startswith(_FOREIGN):
+            continue
+        if not (_KUBERNETES.fullmatch(variable) or _KUBERNETES_PORT.fullmatch(f"{variable}={os.environ[variable]}")):
             close = difflib.get_close_matches(variable, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            raise ConfigError(f"unknown environment variable {variable}{hint}")
+            raise ConfigError(f"unknown environment variable {shown(variable)}{hint}")
+
+
+def _told(address: str) -> str:
+    return "a value with a password" if "@" in address else shown_value(address)

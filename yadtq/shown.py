@@ -41,7 +41,9 @@ def shown_address(url: str) -> str:
     scheme, slashes, rest = url.partition("//")
     login, at, place = rest.rpartition("@")
     user, colon, _password = login.partition(":")
-    return shown(f"{scheme}{slashes}{user}{':***' if colon else ''}{at}{place}")
+    place, mark, query = place.partition("?")
+    query = "***" if "password" in query else query
+    return shown(f"{scheme}{slashes}{user}{':***' if colon else ''}{at}{place}{mark}{query}")
 
 
 def _escaped(char: str) -> str:

@@ -104,4 +104,4 @@ def test_the_table_of_workers():
     )
     found = table([beat])
     assert [column.header for column in found.columns][:3] == ["worker", "phase", "pid"]
-    assert [next(iter(column.cells)) for column in found.columns][:5] == ["h.slot-0:a", "running", "7", "0/0", "7"]
+    assert [str(next(iter(column.cells))) for column in found.columns][:5] == ["h.slot-0:a", "running", "7", "0/0", "7"]

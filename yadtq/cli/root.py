@@ -8,10 +8,13 @@ import typer
 
 from yadtq.cli import demo, dev, tasks, workers
 from yadtq.errors import ConfigError, YadtqError
+from yadtq.shown import shown
 
 __all__ = ["run"]
 
 _INTERRUPTED = 130
+#: Of an error's line, which may hold what a task has said of its failure.
+_LONGEST = 4_000
 
 app = typer.Typer(
     name="yadtq",
@@ -37,13 +40,13 @@ def run(argv: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _INTERRUPTED
     except (YadtqError, TimeoutError) as error:
-        print(f"yadtq: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"yadtq: {shown(' '.join(str(error).split()), _LONGEST)}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     except Exception as error:
         # Of click, which typer brings along in a private module since 0.2x: known by what it can do.
         if not hasattr(error, "format_message"):
             raise
         if message := error.format_message():  # none: no command was given, and the help has been printed
-            print(f"yadtq: {message} (yadtq --help)", file=sys.stderr)
+            print(f"yadtq: {shown(message, _LONGEST)} (yadtq --help)", file=sys.stderr)
         return 2
     return status if isinstance(status, int) else 0

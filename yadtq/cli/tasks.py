@@ -11,6 +11,7 @@ from pydantic_core import to_jsonable_python
 
 from yadtq.cli.options import AppOption, KafkaOption, RedisOption, find_app, parse_call, with_call_options
 from yadtq.options import CallOptions, checked
+from yadtq.shown import shown
 
 if TYPE_CHECKING:
     from yadtq.handle import TaskHandle
@@ -44,7 +45,7 @@ def submit(
             return {"id": handle.id, **({"result": await handle.result()} if wait else {})}
 
     said = asyncio.run(work())
-    typer.echo(_json(said) if as_json else _json(said["result"]) if wait else said["id"])
+    typer.echo(_json(said) if as_json else _json(said["result"]) if wait else shown(said["id"]))
 
 
 def status(
@@ -82,4 +83,8 @@ def result(
 
 def _json(value: Any) -> str:
     # A task of a loaded app returns what its annotation says, which may be a dataclass or a model.
-    return json.dumps(to_jsonable_python(value), ensure_ascii=False)
+    text = json.dumps(to_jsonable_python(value), ensure_ascii=False)
+    if text.isprintable():
+        return text
+    # JSON has an escape for every character, so what would move the cursor of a terminal is the same value, written so.
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)

@@ -10,8 +10,10 @@ import typer
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from yadtq.cli.options import AppOption, KafkaOption, RedisOption, find_app
+from yadtq.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["table", "workers"]
 
 _NUMBERS = ("pid", "running", "lag", "done", "failed", "loop lag", "memory")
+_NAME = 100
 
 
 def workers(
@@ -78,5 +81,6 @@ def table(beats: Sequence[Heartbeat]) -> Table:
             f"{beat.loop_lag_s * 1000:.0f} ms",
             f"{beat.rss_bytes / 2**20:.0f} MB",
         )
-        found.add_row(beat.worker, beat.phase, *numbers)
+        # Not as markup: anyone who can write to the topic chooses the name.
+        found.add_row(Text(shown(beat.worker, _NAME)), Text(shown(beat.phase, _NAME)), *numbers)
     return found

@@ -10,6 +10,7 @@ from redis.backoff import ExponentialBackoff
 from redis.driver_info import DriverInfo
 
 from yadtq.errors import ConfigError
+from yadtq.shown import shown_address
 
 if TYPE_CHECKING:
     from yadtq.settings import Settings
@@ -36,5 +37,5 @@ def connect(settings: Settings, *, connections: int = 8) -> Redis:
             retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 2),
         )
     except ValueError as error:
-        raise ConfigError(f"redis URL {settings.redis!r}: {error}") from None
+        raise ConfigError(f"redis URL {shown_address(settings.redis)}: {error}") from None
     return Redis.from_pool(pool)  # which it then closes with itself
