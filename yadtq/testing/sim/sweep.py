@@ -40,12 +40,12 @@ def _jobs() -> list[Job]:
     return [Job(f"c0.{n}", kind, seconds, trouble) for n, (kind, seconds, trouble) in enumerate(kinds * 2)]
 
 
-def _plan(**options: object) -> Callable[[], Plan]:
+def _plan(jobs: Callable[[], list[Job]] = _jobs, **options: object) -> Callable[[], Plan]:
     def make() -> Plan:
         return Plan(
             workers=2,
             partitions=2,
-            clients=[[(0.5, _jobs())]],
+            clients=[[(0.5, jobs())]],
             settings={"lease_s": 3.0, "session_timeout_s": 3.0},
             options={"concurrency": 5, "commit_interval_s": 0.2, "straggler_age_s": 3_600.0, **options},
         )
@@ -79,10 +79,33 @@ def _stragglers(scenario: Scenario) -> None:
         scenario.world.call_later(seconds, lambda: scenario.foreign(scenario.world.rng))
 
 
+def _crashers() -> list[Job]:
+    kinds = [
+        ("crasher", 0.1, 1),
+        ("nap", 0.3, 0),
+        ("crasher", 0.1, 100),
+        ("nap", 0.0, 0),
+        ("flaky", 0.1, 1),
+        ("nap", 0.5, 0),
+    ]
+    return [Job(f"c0.{n}", kind, seconds, trouble) for n, (kind, seconds, trouble) in enumerate(kinds)]
+
+
+def _kill_supervisor_at(seconds: float) -> Callable[[Scenario], None]:
+    def kill(scenario: Scenario) -> None:
+        if (boss := scenario.fleet.hosts[0].boss) is not None:
+            scenario.touch("no supervisor", 40.0)
+            scenario.world.kill(boss)
+
+    return lambda scenario: scenario.world.call_later(seconds, lambda: kill(scenario))
+
+
 SCENARIOS = (
     Small("plain", _plan()),
     Small("drain", _plan(), _drain_at(0.8)),
     Small("loss", _plan(), _lose_at(0.9)),
+    Small("crashes", _plan(_crashers)),
+    Small("supervisor", _plan(), _kill_supervisor_at(0.9)),
     Small("stragglers", _plan(straggler_age_s=0.4, unknown_task_window_s=0.3), _stragglers),
 )
 
