@@ -211,7 +211,8 @@ class Judge:
         if self._started.setdefault((run.task_id, run.nonce), run.attempt) != run.attempt:
             self._world.fail(f"{run.task_id} ran as attempt {run.attempt} under the nonce of another attempt")
         end = None if run.task_id in self.damaged else self.ended.get(run.task_id)
-        if end is not None and not any(at >= end.at for at in self._redis.lost_at):
+        excused = any(touch.meets(run, 0.0) for touch in self.touches)  # frozen between its claim and its start, say
+        if end is not None and not excused and not any(at >= end.at for at in self._redis.lost_at):
             self._world.fail(f"{run.task_id} was started by {run.worker} after it had ended")
 
     # The broker
