@@ -44,7 +44,7 @@ def check_output(out: str, files: int) -> None:
         r"died of signal 9",
         r"starting a successor in slot-\d",
         r"is ready, [\d.]+ s after the kill",
-        r"rebalances seen by the others +│ 0 ",
+        r"shares changed for the others +│ 0 ",
         r"Slowest modules",
         r"Most complex functions",
         rf"OK every one of {files} files was reported exactly once",

@@ -15,6 +15,7 @@ from yadtq.demo.complexity import functions_of
 from yadtq.demo.progress import Kill, Progress, label
 from yadtq.demo.sources import digests, standard_library
 from yadtq.demo.tasks import Report, measure
+from yadtq.wire.heartbeat import Heartbeat
 
 SOURCE = """
 import os
@@ -135,17 +136,24 @@ def test_a_worker_is_called_by_its_slot():
     assert label("host.demo-1.slot-2:1f3a") == "slot-2:1f3a"
 
 
-def assigned(*partitions: int) -> str:
-    return f"INFO yadtq.broker: assigned partitions {[('yadtq.demo-1.tasks.default', number) for number in partitions]}"
+def beat(slot: int, *partitions: int, worker: str = "a", phase: str = "running") -> Heartbeat:
+    shares = {f"tasks/{number}": 0 for number in partitions}
+    fields = {"worker": f"h.slot-{slot}:{worker}", "slot": f"h.slot-{slot}", "phase": phase, "partitions": shares}
+    return Heartbeat.model_validate({"host": "h", "pid": 1, "seq": 1, "at": 0, **fields})
 
 
-def test_the_group_is_settled_when_the_last_assignments_are_everything():
+def test_the_group_is_settled_when_each_has_a_share_and_all_shares_are_everything():
     progress = Progress(10)
-    progress.line(assigned(0, 1, 2, 3))  # the first worker was alone
-    assert not progress.settled(2, 4)
-    progress.line(assigned(0, 2))
-    assert not progress.settled(2, 4)
-    progress.line(assigned(1, 3))
+    for crew in (
+        [],
+        [beat(0, 0, 1, 2, 3), beat(1)],
+        [beat(0, 0, 1, 2, 3), beat(1, 1, 3)],
+        [beat(0, 0, 2), beat(1, 1)],
+        [beat(0, 0, 2), beat(1, 1, 3, phase="starting")],
+    ):
+        progress.see(crew)
+        assert not progress.settled(2, 4), crew
+    progress.see([beat(0, 0, 2), beat(1, 1, 3)])
     assert progress.settled(2, 4)
 
 
@@ -154,19 +162,20 @@ def test_what_the_kill_cost():
     for worker, pid in (("h.slot-0:a", 7), ("h.slot-1:b", 8)):
         progress.event({"event": "spawned", "worker": worker, "pid": pid})
     assert progress.pids == {"h.slot-0:a": 7, "h.slot-1:b": 8}
-    progress.kill = Kill("h.slot-0:a", "h.slot-0", 7, at=100.0, done=5, assignments=0)
+    progress.kill = Kill("h.slot-0:a", "h.slot-0", 7, at=100.0, done=5)
     progress.event({"event": "died", "slot": "h.slot-0", "worker": "h.slot-0:a", "pid": 7, "cause": "signal 9"})
-    progress.line(assigned(0))
+    progress.see([beat(1, 1), beat(0, worker="c")])
+    progress.see([beat(1, 1), beat(0, 0, worker="c")])
     progress.event({"event": "ready", "slot": "h.slot-0", "worker": "h.slot-0:c", "pid": 9, "after_s": 0.5})
     progress.take(report("a.py", attempt=1, worker="h.slot-1:b", started_at=90.0))
     assert not progress.recovery_s
     progress.take(report("b.py", attempt=2, worker="h.slot-0:c", started_at=101.5))
     progress.take(report("c.py", attempt=2, worker="h.slot-0:c", started_at=102.5))
-    assert (progress.successor, progress.rebalances) == ("h.slot-0:c", 0)
+    assert (progress.successor, progress.changed) == ("h.slot-0:c", 0)
     assert progress.recovery_s == pytest.approx((1.5, 2.5))
     assert progress.pids == {"h.slot-1:b": 8}
-    progress.line(assigned(1))
-    assert progress.rebalances == 1
+    progress.see([beat(1, 1, 0), beat(0, worker="c")])
+    assert progress.changed == 1
 
 
 def test_a_forged_line_names_no_victim():

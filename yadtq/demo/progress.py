@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Kill", "Progress", "label"]
 
-_PARTITION = re.compile(r", (\d+)\)")
-
 
 def label(worker: str) -> str:
     """Of a worker id: `host.app.slot-2:1f3a5b7c` is slot-2:1f3a5b7c."""
@@ -26,14 +23,13 @@ def label(worker: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """The `kill -9`. at: seconds since the epoch. assignments: seen in the workers' logs until then."""
+    """The `kill -9`. at: seconds since the epoch."""
 
     worker: str
     slot: str
     pid: int
     at: float
     done: int
-    assignments: int
 
 
 @dataclass
@@ -49,8 +45,9 @@ class Progress:
     pids: dict[str, int] = field(default_factory=dict)
     events: list[str] = field(default_factory=list)
     log: deque[str] = field(default_factory=lambda: deque(maxlen=200))
-    #: The partitions of each assignment that a worker has logged, in order.
-    assignments: list[list[int]] = field(default_factory=list)
+    #: The partitions of each worker by its last heartbeat, and how often those of the others changed since the kill.
+    shares: dict[str, set[str]] = field(default_factory=dict)
+    changed: int = 0
     kill: Kill | None = None
     successor: str | None = None
     #: Seconds from the kill to its first heartbeat.
@@ -89,15 +86,20 @@ class Progress:
         starts = [report.started_at - self.kill.at for report in self.interrupted]
         return min(starts), max(starts)
 
-    @property
-    def rebalances(self) -> int:
-        """Assignments since the kill, without the successor's own: those that the other workers saw."""
-        return max(0, len(self.assignments) - self.kill.assignments - 1) if self.kill else 0
-
     def settled(self, workers: int, partitions: int) -> bool:
-        """Whether the group is complete: a rebalance gives every member a share, and the last one gave them all."""
-        last = [number for share in self.assignments[-workers:] for number in share]
-        return len(self.assignments) >= workers and sorted(last) == list(range(partitions))
+        """Whether all workers run, each with a share, and each partition is in exactly one."""
+        shares = [set(beat.partitions) for beat in self.crew if beat.phase == "running"]
+        counts = [len(share) for share in shares]
+        return len(shares) == workers and all(counts) and sum(counts) == len(set().union(*shares)) == partitions
+
+    def see(self, crew: list[Heartbeat]) -> None:
+        """The latest heartbeats."""
+        self.crew = crew
+        for beat in crew:
+            share, before = set(beat.partitions), self.shares.get(beat.worker)
+            if self.kill is not None and beat.slot != self.kill.slot and before is not None and before != share:
+                self.changed += 1
+            self.shares[beat.worker] = share
 
     def tell(self, text: str) -> None:
         self.events.append(f"{time.monotonic() - self.began:5.1f} s  {text}")
@@ -111,10 +113,8 @@ class Progress:
         self.tell(what)
 
     def line(self, line: str) -> None:
-        """A line of the supervisor's log, which is also its workers': only for people, and for counting assignments."""
+        """A line of the supervisor's log, which is also its workers': anybody may have written it, so only to be shown."""
         self.log.append(line)
-        if "assigned partitions" in line:
-            self.assignments.append([int(number) for number in _PARTITION.findall(line)])
 
     def event(self, facts: Mapping[str, Any]) -> None:
         """An event of the supervisor that we have started ourselves."""

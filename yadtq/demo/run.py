@@ -127,18 +127,14 @@ class Demo:
 
     async def _watch(self, client: Client) -> None:
         async for crew in client.watch_workers():
-            self._progress.crew = crew
+            self._progress.see(crew)
 
     async def _assembled(self, partitions: int) -> None:
         """All workers run and all partitions are theirs: a rebalance seen later is then not one of the start."""
         progress, workers = self._progress, self._options.workers
         progress.tell(f"supervisor: starting {workers} workers")
 
-        def complete() -> bool:
-            running = [beat for beat in progress.crew if beat.phase == "running"]
-            return len(running) == workers and progress.settled(workers, partitions)
-
-        if not await _until(complete, _CREW_S):
+        if not await _until(lambda: progress.settled(workers, partitions), _CREW_S):
             tail = "\n".join(shown(line) for line in list(progress.log)[-20:])
             raise YadtqError(f"no {workers} workers within {_CREW_S:g} s; their log ends with:\n{tail}")
         progress.tell(f"{workers} workers run, each with its share of {partitions} partitions")
@@ -174,7 +170,7 @@ class Demo:
             return
         worker, pid = victim
         slot = worker.rpartition(":")[0]
-        progress.kill = Kill(worker, slot, pid, time.time(), progress.done, len(progress.assignments))
+        progress.kill = Kill(worker, slot, pid, time.time(), progress.done)
         os.kill(pid, signal.SIGKILL)
         progress.tell(f"kill -9 {pid}: {label(worker)}, after {progress.done} tasks")
 
@@ -203,7 +199,7 @@ class Demo:
 
 
 async def _until(check: Callable[[], bool], seconds: float) -> bool:
-    """Polls: what it waits for is told by log lines and heartbeats alike, and a display is no place for latency."""
+    """Polls: what it waits for is told by events and heartbeats alike, and a display is no place for latency."""
     with anyio.move_on_after(seconds):
         while not check():  # noqa: ASYNC110
             await asyncio.sleep(_POLL_S)

@@ -107,5 +107,5 @@ def _rows(progress: Progress) -> list[tuple[str, str]]:
         rows.append(
             ("recovery time", f"{first_s:.2f} s from the kill until the first ran again, {last_s:.2f} s the last")
         )
-    rows.append(("rebalances seen by the others", str(progress.rebalances)))
+    rows.append(("shares changed for the others", str(progress.changed)))
     return rows
