@@ -26,7 +26,7 @@ __all__ = ["Roster", "live_workers", "watch_workers"]
 log = logging.getLogger("yadtq.client")
 
 #: In memory a heartbeat takes about ten times what it takes on the wire.
-_MOST_WORKERS, _MOST_BYTES = 20_000, 16 * 1024 * 1024
+_MOST_WORKERS, _MOST_BYTES = 20_000, 8 * 1024 * 1024
 _PRUNE_EVERY_S = 1.0
 
 
