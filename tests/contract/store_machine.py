@@ -100,6 +100,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.owners: dict[str, Owner] = {}
         self.highest: dict[str, int] = defaultdict(int)
         self.crashes: dict[str, int] = defaultdict(int)
+        self.ended_from_outside: set[str] = set()
         self.finals: dict[str, tuple[Snapshot, int]] = {}
         self.ends: dict[str, tuple[str, TaskStatus]] = {}
         #: After damage, or a return to older data, only this is asked: that all stores give the same answers.
@@ -166,6 +167,14 @@ class StoreMachine(RuleBasedStateMachine):
                 assert not self.live(owner), f"{task_id}: {owner} was alive"
                 assert crashes == self.crashes[task_id] + 1
                 self.owners.pop(task_id)
+                owner = None
+            elif (
+                owner is not None
+                and owner.worker in self.ended_from_outside
+                and verdict in (SUSPECT, owner.number + 1)
+            ):
+                assert not self.live(owner), f"{task_id}: {owner} was alive"
+                self.owners.pop(task_id)  # a death that is no crash, not by itself
                 owner = None
             self.crashes[task_id] = crashes
             if verdict > 0:
@@ -273,9 +282,11 @@ class StoreMachine(RuleBasedStateMachine):
         for task_id in batch:
             self.waiting[task_id].discard(channel)
 
-    @rule(worker=workers)
-    def bury(self, worker: str) -> None:
-        self.call(lambda store: store.deaths.bury(worker))
+    @rule(worker=workers, outside=st.booleans())
+    def bury(self, worker: str, outside: bool) -> None:
+        self.call(lambda store: store.deaths.bury(worker, outside=outside))
+        if outside:
+            self.ended_from_outside.add(worker)
         hour_ago = self.now_ms - 3_600_000
         self.buried = {name: at for name, at in self.buried.items() if at >= hour_ago} | {worker: self.now_ms}
 

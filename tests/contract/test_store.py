@@ -29,7 +29,7 @@ async def status(store: Store, task_id: str = "t") -> TaskStatus | None:
     return snapshot and snapshot.status
 
 
-async def claim(store: Store, nonce: str, task_id: str = "t", *, worker: str = "w", suspects: int = 0) -> ClaimReply:
+async def claim(store: Store, nonce: str, task_id: str = "t", *, worker: str = "w", suspects: int = 1) -> ClaimReply:
     return (await store.tasks.claim(worker, [Claim(task_id, nonce)], suspects))[0]
 
 
@@ -235,20 +235,37 @@ class TestClaim:
 
 
 class TestSuspects:
-    """Tasks that were running in crashes: one at a time, until the culprit is alone with its crash (D7)."""
+    """Tasks that were running when workers died: granted only to who has a place for them (D22)."""
 
-    async def crash(self, harness: Harness, ids: list[str], times: int, *, first: int = 0) -> None:
+    async def crash(
+        self, harness: Harness, ids: list[str], times: int, *, first: int = 0, outside: bool = False
+    ) -> None:
         for crash in range(first, first + times):
             claims = [Claim(id_, f"crash{crash}") for id_ in ids]
             assert all(reply.verdict > 0 for reply in await harness.store.tasks.claim(f"w{crash}", claims, len(ids)))
-            await harness.store.deaths.bury(f"w{crash}")
+            await harness.store.deaths.bury(f"w{crash}", outside=outside)
 
-    async def test_the_first_crash_is_nobodys(self, harness: Harness) -> None:
+    async def test_one_death_that_may_be_its_own_doing_makes_a_suspect(self, harness: Harness) -> None:
         await self.crash(harness, ["a", "b"], 1)
-        replies = await harness.store.tasks.claim("w", [Claim("a", "n"), Claim("b", "n")], 0)
-        assert replies == [ClaimReply(2, crashes=1)] * 2
+        claims = [Claim("a", "n"), Claim("b", "n")]
+        assert await harness.store.tasks.claim("w", claims, 0) == [ClaimReply(SUSPECT, crashes=1)] * 2
+        assert await harness.store.tasks.claim("w", claims, 2) == [ClaimReply(2, crashes=1)] * 2
 
-    async def test_from_the_second_on_only_so_many_are_granted(self, harness: Harness) -> None:
+    async def test_of_deaths_from_outside_it_takes_three(self, harness: Harness) -> None:
+        await self.crash(harness, ["a"], 2, outside=True)
+        assert await claim(harness.store, "n", "a", suspects=0) == ClaimReply(3), "nobody is charged"
+        await harness.store.deaths.bury("w", outside=True)
+        assert await claim(harness.store, "m", "a", worker="w2", suspects=0) == ClaimReply(SUSPECT, crashes=1)
+
+    async def test_an_outcome_between_them_does_not_take_a_death_back(self, harness: Harness) -> None:
+        await self.crash(harness, ["a"], 2, outside=True)
+        await claim(harness.store, "n", "a")
+        await harness.store.tasks.finish([Finish("a", "n", 3, S.RETRYING, b"{}", 0)])
+        await claim(harness.store, "m", "a", worker="w3")
+        await harness.store.deaths.bury("w3", outside=True)
+        assert (await claim(harness.store, "k", "a", worker="w4", suspects=0)).verdict == SUSPECT
+
+    async def test_only_so_many_are_granted(self, harness: Harness) -> None:
         await self.crash(harness, ["a", "b", "c"], 2)
         claims = [Claim(id_, "n") for id_ in ("a", "innocent", "b", "c")]
         replies = await harness.store.tasks.claim("w", claims, 1)
@@ -274,7 +291,7 @@ class TestSuspects:
     async def test_a_refused_suspect_is_charged_once(self, harness: Harness) -> None:
         await self.crash(harness, ["a"], 2)
         for nonce in ("n1", "n2", "n2"):
-            assert await claim(harness.store, nonce, "a") == ClaimReply(SUSPECT, crashes=2)
+            assert await claim(harness.store, nonce, "a", suspects=0) == ClaimReply(SUSPECT, crashes=2)
 
     async def test_a_release_is_no_crash(self, harness: Harness) -> None:
         for attempt in range(1, 5):
@@ -283,10 +300,10 @@ class TestSuspects:
 
     async def test_crashes_and_failures_are_counted_apart(self, harness: Harness) -> None:
         await self.crash(harness, ["t"], 1)
-        await claim(harness.store, "n")
+        await claim(harness.store, "n", suspects=1)
         await finish(harness.store, "n", S.RETRYING, 2)
         await finish(harness.store, "n", S.RETRYING, 2)  # a repeat is not a second failure
-        assert await claim(harness.store, "m") == ClaimReply(3, crashes=1, failures=1)
+        assert await claim(harness.store, "m", suspects=1) == ClaimReply(3, crashes=1, failures=1)
 
 
 class TestFinish:

@@ -101,6 +101,8 @@ class HeartbeatTopic:
 class FakeProcess:
     """A `seams.Process` that does what its test says. obedient: it drains at once on SIGTERM."""
 
+    out_of_memory = False
+
     def __init__(self, order: Order, pid: int, on_beat: Callable[[Beat], None]) -> None:
         self.order, self.slot, self.worker, self.pid = order, order.slot, order.worker, pid
         self.signals: list[int] = []

@@ -30,6 +30,8 @@ ROWS = [(before, event, after) for (before, event), after in TABLE.items()]
 
 
 class FakeProcess:
+    out_of_memory = False
+
     def __init__(self, worker: str = "w") -> None:
         self.worker, self.pid = worker, 1
 

@@ -84,6 +84,8 @@ def test_no_value_of_an_event_can_forge_anything(value: str) -> None:
 
 
 class FakeProcess:
+    out_of_memory = False
+
     def __init__(self, worker: str) -> None:
         self.worker, self.pid = worker, 1
 

@@ -49,6 +49,8 @@ class WorkerProcess:
         self._process = process
         self._lifeline = lifeline
         self._lines = lines
+        self._oom_kills = oom_kills()
+        self.out_of_memory = False
 
     @classmethod
     async def spawn(
@@ -108,6 +110,7 @@ class WorkerProcess:
     async def ended(self) -> int:
         """Wait for its end; returns the exit code, or minus the signal. Nothing of its group is left then."""
         code = await self._process.wait()
+        self.out_of_memory = oom_kills() > self._oom_kills
         self.kill()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_LINES_S):
@@ -115,6 +118,15 @@ class WorkerProcess:
         self._lines.close()
         os.close(self._lifeline)
         return code
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has ended for want of memory, on this machine and in this container; 0 if unknown."""
+    total = 0
+    for path in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
+        with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as counters:
+            total += sum(int(line.split()[1]) for line in counters if line.startswith("oom_kill "))
+    return total
 
 
 class _Lines(asyncio.Protocol):

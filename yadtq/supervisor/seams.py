@@ -75,6 +75,11 @@ class Process(Protocol):
         """SIGKILL to it and to all that it has started; nothing happens if it has ended."""
         ...
 
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether the system has ended processes for want of memory while it lived. Known once it has ended."""
+        ...
+
     async def ended(self) -> int:
         """Wait for its end. Returns the exit code, or minus the signal. Called once."""
         ...

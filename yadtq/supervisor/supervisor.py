@@ -21,6 +21,7 @@ import anyio
 
 from yadtq.errors import ConfigError
 from yadtq.runtime.service import first_cause, start_services
+from yadtq.supervisor.cause import came_from_outside
 from yadtq.supervisor.events import tell
 from yadtq.supervisor.respawn import GiveUp, RespawnPolicy
 from yadtq.supervisor.rollout import Rollout
@@ -232,7 +233,13 @@ class Supervisor:
         expected = occupant.kill_at is not None and code == DRAINED
         tell_of(seat, "stopped" if expected else "died", cause=occupant.kill_cause or describe_exit(code))
         # Always: one that ended in order holds no lease, unless Redis was away, and then this ends it.
-        self._parts.undertaker.certify(process.worker)
+        outside = came_from_outside(
+            code,
+            asked=occupant.kill_at is not None,
+            killed=occupant.kill_cause is not None,
+            out_of_memory=process.out_of_memory,
+        )
+        self._parts.undertaker.certify(process.worker, outside=outside)
         if not expected:
             self._parts.undertaker.announce(process.worker, seat.slot.id, process.pid, occupant.last_seq + 1)
         if not seat.wanted:

@@ -52,9 +52,9 @@ class Undertaker:
         self._leaving: dict[str, list[Callable[[], None]]] = {}
         self._leaver: asyncio.Task[None] | None = None
 
-    def certify(self, worker: str) -> None:
+    def certify(self, worker: str, *, outside: bool = False) -> None:
         """End the leases of this worker process, which must be dead."""
-        self._start(self._certify(worker), f"yadtq-certify-{worker}")
+        self._start(self._certify(worker, outside=outside), f"yadtq-certify-{worker}")
 
     def announce(self, worker: str, slot: str, pid: int, seq: int) -> None:
         """Say on the heartbeat topic that it is dead, since it can't do so itself."""
@@ -95,11 +95,11 @@ class Undertaker:
         task.add_done_callback(self._duties.discard)
         return task
 
-    async def _certify(self, worker: str) -> None:
+    async def _certify(self, worker: str, *, outside: bool) -> None:
         begun, retry_s = self._clock.monotonic(), _FIRST_RETRY_S
         while True:
             try:
-                await self._outside.store.deaths.bury(worker)
+                await self._outside.store.deaths.bury(worker, outside=outside)
             except StoreUnavailable as error:
                 if self._clock.monotonic() - begun > _CERTIFY_FOR_LEASES * self._settings.lease_s:
                     tell("not-certified", level=logging.WARNING, worker=worker, cause=error)

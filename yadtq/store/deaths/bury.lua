@@ -1,6 +1,6 @@
 -- A death certificate: the leases of this worker process are void from now on. Certificates over an hour old go.
 -- KEYS    1 death certificates
--- ARGV    1 worker, 2 control channel
+-- ARGV    1 worker, 2 control channel, 3 "o" if its end came from outside, else empty
 -- returns nothing
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -10,7 +10,7 @@ if all.err then
   redis.call('DEL', KEYS[1]) -- what lies there certifies nobody
 end
 for i = 1, #all, 2 do
-  if now - (tonumber(all[i + 1]) or 0) > 3600000 then redis.call('HDEL', KEYS[1], all[i]) end
+  if now - (tonumber(string.match(all[i + 1], '^%d+')) or 0) > 3600000 then redis.call('HDEL', KEYS[1], all[i]) end
 end
-redis.call('HSET', KEYS[1], ARGV[1], string.format('%d', now))
+redis.call('HSET', KEYS[1], ARGV[1], string.format('%d', now) .. ARGV[3])
 redis.pcall('PUBLISH', ARGV[2], 'dead ' .. ARGV[1])

@@ -23,19 +23,24 @@ class MemoryDeaths:
         self._server = server
         #: Worker id to ms when its certificate was written.
         self.certified: dict[str, int] = {}
+        #: Those of them whose end came from outside.
+        self.outside: set[str] = set()
 
     def clear(self) -> None:
         self.certified = {}
+        self.outside = set()
 
-    def save(self) -> dict[str, int]:
-        return dict(self.certified)
+    def save(self) -> tuple[dict[str, int], set[str]]:
+        return dict(self.certified), set(self.outside)
 
-    def load(self, saved: dict[str, int]) -> None:
-        self.certified = dict(saved)
+    def load(self, saved: tuple[dict[str, int], set[str]]) -> None:
+        self.certified, self.outside = dict(saved[0]), set(saved[1])
 
-    async def bury(self, worker: str) -> None:
+    async def bury(self, worker: str, *, outside: bool = False) -> None:
         await self._server.reach()
         now = round(self._server.clock.time() * 1000)
         self.certified = {name: at for name, at in self.certified.items() if now - at <= _CERTIFICATE_TTL_MS}
         self.certified[worker] = now
+        if outside:
+            self.outside.add(worker)
         self._server.publish(CONTROL, f"{DEAD} {worker}".encode())

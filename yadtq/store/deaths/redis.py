@@ -23,5 +23,7 @@ class RedisDeaths:
         self._scripts = scripts
         self._keys = keys
 
-    async def bury(self, worker: str) -> None:
-        await self._scripts.call(_BURY, [self._keys.dead], [worker, self._keys.control], nothing)
+    async def bury(self, worker: str, *, outside: bool = False) -> None:
+        await self._scripts.call(
+            _BURY, [self._keys.dead], [worker, self._keys.control, "o" if outside else ""], nothing
+        )

@@ -10,6 +10,10 @@ __all__ = ["Deaths"]
 class Deaths(Protocol):
     """Raises `StoreUnavailable` after a deadline; may be repeated."""
 
-    async def bury(self, worker: str) -> None:
-        """The leases of this worker process are void from now on; all workers of the app are told (`control`)."""
+    async def bury(self, worker: str, *, outside: bool = False) -> None:
+        """The leases of this worker process are void from now on; all workers of the app are told (`control`).
+
+        outside: its end came from outside (an operator, a deploy, a server that is away), so that hardly one of its tasks
+        can have caused it. Three such deaths make a task a suspect; one is enough otherwise.
+        """
         ...

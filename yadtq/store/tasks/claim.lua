@@ -9,9 +9,10 @@ local ttl, worker = ARGV[2], ARGV[3]
 local suspects, suspect_from = tonumber(ARGV[4]), tonumber(ARGV[5])
 local out, held_back = {}, {}
 
--- By pcall: a damaged key certifies nobody.
+-- The death certificate, or false. By pcall: a damaged key certifies nobody.
 local function is_dead(name)
-  return redis.pcall('HEXISTS', KEYS[1], name) == 1
+  local found = redis.pcall('HGET', KEYS[1], name)
+  return type(found) == 'string' and found
 end
 
 -- The last words of a process that has been killed may arrive after its certificate. A lease that nobody uses would be
@@ -70,11 +71,20 @@ for i = 2, #KEYS do
       if crashes >= suspect_from then suspects = suspects - 1 end
     else
       wait = due - now
-      if wait > 0 and is_dead(task[5] or '') then wait = 0 end
+      local certificate = is_dead(task[5] or '')
+      if certificate then wait = 0 end
       if wait <= 0 then
-        -- The holder is dead or silent. The crash is charged now, whether or not this claim is granted.
-        crashes = crashes + 1
-        redis.call('HSET', key, 's', 'Q', 'k', crashes)
+        -- The holder is dead or silent. The crash is charged now, whether or not this claim is granted: one that came from
+        -- outside for a third only.
+        local outside = certificate and string.sub(certificate, -1) == 'o'
+        local thirds = outside and (whole(redis.call('HGET', key, 'o')) or 0) + 1 or 0
+        if outside and thirds < 3 then
+          redis.call('HSET', key, 's', 'Q', 'o', thirds)
+        else
+          crashes = crashes + 1
+          redis.call('HSET', key, 's', 'Q', 'k', crashes)
+          if outside then redis.call('HDEL', key, 'o') end
+        end
         redis.call('HDEL', key, 'n', 'l', 'w')
       end
     end

@@ -13,6 +13,7 @@ from yadtq.store.tasks.verbs import (
     DAMAGED,
     ENDED,
     INLINE_BYTES,
+    OUTSIDE_DEATHS,
     SUSPECT,
     SUSPECT_FROM,
     WAIT,
@@ -54,6 +55,7 @@ class _Task:
     due_ms: int = 0
     worker: str = ""
     crashes: int = 0
+    outside: int = 0
     failures: int = 0
     payload: bytes = b""
     payload_until_ms: int = 0
@@ -160,9 +162,13 @@ class MemoryTasks:
             if task.worker in self._deaths.certified:
                 wait_ms = 0
             if not wait_ms:
+                outside = task.worker in self._deaths.outside
                 task.void()
                 task.nonce = ""
-                task.crashes += 1
+                task.outside += outside
+                if not outside or task.outside == OUTSIDE_DEATHS:
+                    task.crashes += 1
+                    task.outside = 0 if outside else task.outside
         elif task.status is not None and task.nonce == claim.nonce:
             wait_ms = max(wait_ms, self._lease_ms)  # the late echo of a claim whose attempt has ended
         if wait_ms:

@@ -14,6 +14,7 @@ __all__ = [
     "DAMAGED",
     "ENDED",
     "INLINE_BYTES",
+    "OUTSIDE_DEATHS",
     "SUSPECT",
     "SUSPECT_FROM",
     "WAIT",
@@ -41,6 +42,8 @@ INLINE_BYTES = 64
 #: From so many leases on that ended with their worker a task is a suspect: it runs in quarantine until it has ended, or has
 #: proved guilty (D22).
 SUSPECT_FROM = 1
+#: So many deaths of workers that came from outside count as one crash of the tasks that ran there (claim.lua).
+OUTSIDE_DEATHS = 3
 #: A waiter may ask for a task before anyone has registered it (a foreign producer); it asks again long before this.
 WAIT_TTL_S = 120
 #: Clients that may wait for one task and be told by push. One more takes the place of the one that was registered first,
@@ -58,7 +61,8 @@ class Claim(NamedTuple):
 class ClaimReply(NamedTuple):
     """verdict: the attempt (> 0), or ENDED, WAIT, SUSPECT, DAMAGED.
 
-    crashes: leases of this task that ended without a finish. failures: attempts that failed. wait_ms: for WAIT.
+    crashes: leases of this task that ended without a finish; of those whose worker was ended from outside, a third.
+    failures: attempts that failed. wait_ms: for WAIT.
     """
 
     verdict: int

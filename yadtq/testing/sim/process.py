@@ -68,6 +68,8 @@ class _SimParent(Parent):
 class SimProcess:
     """`supervisor.seams.Process`. on_end: called with it when it has ended, whoever has started it."""
 
+    out_of_memory = False
+
     def __init__(
         self,
         site: Site,
