@@ -44,6 +44,9 @@ class Committer(Periodic):
 
     async def commit(self, *, again: bool = False) -> bool:
         """True: everything finished is committed. again: also what we have committed before."""
+        for partition in self._partitions.unconfirmed():
+            if (position := await self._consumer.position(partition)) is not None:
+                self._partitions.goes_on(partition, position)
         offsets = self._partitions.watermarks(again=again)
         if not offsets:
             return True

@@ -55,6 +55,7 @@ class Decoder:
     def receive(self, partition: Partition, records: Sequence[ConsumedRecord]) -> None:
         """Consecutive records of one partition."""
         tracker = self.partitions.tracker(partition, records[0].offset, next_offset(records[-1]))
+        tracker.last_ms = records[-1].timestamp
         now, find, make = self.clock.monotonic(), self.registry.find, self.make
         fresh: list[Delivery] = []
         for record in records:
@@ -117,10 +118,14 @@ class Fetcher(Service):
         with anyio.CancelScope() as scope:
             self._scope = scope
             if not self._stopped:
-                await self._consumer.start(self._partitions.assign, self._partitions.watermarks)
+                await self._consumer.start(self._assign, self._partitions.watermarks)
             task_status.started()
             while not self._stopped:
                 await self._poll()
+
+    def _assign(self, partitions: Mapping[Partition, str]) -> None:
+        self._partitions.assign(partitions)
+        self._decoder.room.drop_lost()
 
     async def _poll(self) -> None:
         options, partitions = self._options, self._partitions

@@ -60,18 +60,34 @@ class Partitions:
         if tracker is not None and tracker.is_rewind(first):
             log.error("%s/%d was reset to an earlier offset: reading it again from %d", *partition, first)
             tracker.lost = True
-            tracker = None
-        if tracker is None:
+        elif tracker is not None:
+            self.goes_on(partition, first)
+            tracker = self.trackers.get(partition)
+        if tracker is None or tracker.lost:
             tracker = self.trackers[partition] = PartitionTracker(first)
         tracker.position = position
         return tracker
 
+    def goes_on(self, partition: Partition, offset: int) -> None:
+        """The next record of a partition, after an assignment, is at `offset` or above it."""
+        tracker = self.trackers.get(partition)
+        if tracker is None:
+            return
+        if tracker.is_overtaken(offset):
+            tracker.lost = True
+            self.trackers[partition] = PartitionTracker(offset)
+        tracker.unconfirmed = False
+
+    def unconfirmed(self) -> list[Partition]:
+        """Assigned again, and not known yet where they go on."""
+        return [partition for partition, tracker in self.trackers.items() if tracker.unconfirmed]
+
     def watermarks(self, *, again: bool = False) -> dict[Partition, int]:
         """What is to be committed: what is new, or everything."""
         return {
-            partition: watermark
+            partition: tracker.watermark
             for partition, tracker in self.trackers.items()
-            if (watermark := tracker.watermark) > tracker.committed or again
+            if not tracker.unconfirmed and (again or tracker.watermark > tracker.committed)
         }
 
     def committed(self, offsets: Mapping[Partition, int]) -> None:
@@ -80,9 +96,19 @@ class Partitions:
             if (tracker := self.trackers.get(partition)) is not None:
                 tracker.committed = max(tracker.committed, offset)
 
-    def in_flight(self) -> list[Delivery]:
-        """Received and not released, of all partitions."""
+    def in_flight(self, partition: Partition | None = None) -> list[Delivery]:
+        """Received and not released, of one partition or of all."""
+        if partition is not None:
+            return self.trackers[partition].items() if partition in self.trackers else []
         return [delivery for tracker in self.trackers.values() for delivery in tracker.items()]
+
+    def oldest_ms(self, partition: Partition) -> int | None:
+        """The time stamp of the oldest record in flight, or else of the last one received; None if none has come."""
+        tracker = self.trackers.get(partition)
+        if tracker is None or tracker.last_ms is None:
+            return None
+        head = tracker.head()
+        return tracker.last_ms if head is None else min(tracker.last_ms, head.record.timestamp)
 
     def lags(self, consumer: TaskConsumer) -> dict[str, int]:
         """Records not finished, by topic/partition; 0 where none has come since the assignment."""

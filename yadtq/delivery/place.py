@@ -66,5 +66,7 @@ LIFE = (
     Move(P.OUTBOX, "acknowledged by Kafka", P.RELEASED, offset="released"),
     Move(P.OUTBOX, "dead letter acknowledged, the task ends FAILED", P.STORING, lease="held"),
     Move(P.WAITING, "its partition was lost", P.DROPPED, offset="lost"),
+    Move(P.PARKED, "its partition was lost", P.DROPPED, offset="lost"),
+    Move(P.GATED, "its partition was lost", P.DROPPED, offset="lost"),
 )
 MOVES = frozenset((move.place, move.then) for move in LIFE)

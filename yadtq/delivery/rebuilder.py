@@ -8,81 +8,87 @@ Each worker does its own partitions; registering a task that is known already ch
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-import anyio
-
 from yadtq.errors import BrokerUnavailable, EnvelopeError, StoreUnavailable
-from yadtq.runtime.service import Service, Stage
+from yadtq.runtime.service import Periodic, Stage
 from yadtq.wire.envelope import decode_envelope
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskStatus as Started
+    from collections.abc import Callable
 
     from yadtq.delivery.partitions import Partitions
     from yadtq.outside import Outside
-    from yadtq.runtime.seams import TaskConsumer
+    from yadtq.runtime.seams import Partition, TaskConsumer
 
 __all__ = ["Rebuilder"]
 
 log = logging.getLogger("yadtq.worker")
 
-_RETRY_S = 1.0
+_LOOK_S = 1.0
 _MOST = 500
+#: Time stamps of records are by the clocks of clients and brokers, the birth of a data set by Redis's.
+_SKEW_MS = 60_000
 
 
-class Rebuilder(Service):
-    """A service. `wake()` when Redis has lost its data."""
+class Rebuilder(Periodic):
+    """A service. data_set: the name of Redis's data set, which begins with the time of its birth in ms; "" if unknown.
+
+    A partition is looked at once for each data set and each time that it is assigned, not when a loss is noticed: whoever
+    noticed it may be dead, or may have lost the partition, before it was done.
+    """
 
     name = "rebuilder"
     stage = Stage.INTAKE
 
-    def __init__(self, *, outside: Outside, partitions: Partitions, consumer: TaskConsumer) -> None:
+    def __init__(
+        self, *, outside: Outside, partitions: Partitions, consumer: TaskConsumer, data_set: Callable[[], str]
+    ) -> None:
+        super().__init__()
         self._tasks = outside.store.tasks
         self._broker = outside.broker
         self._partitions = partitions
         self._consumer = consumer
-        self._woken = anyio.Event()
-        self._stopped = anyio.Event()
+        self._data_set = data_set
+        #: For which data set a partition needs no further look.
+        self._done: dict[Partition, str] = {}
 
-    def wake(self) -> None:
-        self._woken.set()
+    def interval_s(self) -> float:
+        return _LOOK_S
 
-    def stop(self) -> None:
-        self._stopped.set()
-        self._woken.set()
-
-    async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        task_status.started()
-        while not self._stopped.is_set():
-            await self._woken.wait()
-            self._woken = anyio.Event()
-            if self._stopped.is_set():
-                return
+    async def tick(self) -> None:
+        data_set, partitions = self._data_set(), self._partitions
+        born_ms, _, _ = data_set.partition("-")
+        if not born_ms.isdigit():
+            return
+        self._done = {each: self._done[each] for each in partitions.assigned if each in self._done}
+        for partition in partitions.assigned:
+            oldest_ms = partitions.oldest_ms(partition)
+            if self._done.get(partition) == data_set or oldest_ms is None:
+                continue  # nothing has come from it yet: the first batch tells how old it is
             try:
-                count = await self._rebuild()
-                log.info("%d tasks of the backlog are registered again", count)
+                if oldest_ms < int(born_ms) + _SKEW_MS:
+                    count = await self._rebuild(partition)
+                    log.info("%d tasks of %s/%d are known to Redis again", count, *partition)
             except (BrokerUnavailable, StoreUnavailable) as error:
-                log.info("the backlog can't be registered yet: %s", error)
-                await anyio.sleep(_RETRY_S)
-                self._woken.set()
+                log.info("the backlog of %s/%d can't be registered yet: %s", *partition, error)
+            else:
+                self._done[partition] = data_set
 
-    async def _rebuild(self) -> int:
+    async def _rebuild(self, partition: Partition) -> int:
         # Not simply from the watermark on: what is finished above it must not be told as QUEUED, for nobody would ever
         # run it again. What runs is not harmed: a renewal goes over a mere registration.
-        starts: defaultdict[str, dict[int, int]] = defaultdict(dict)
-        for partition in self._partitions.assigned:
-            if (offset := await self._consumer.position(partition)) is not None:
-                starts[partition[0]][partition[1]] = offset
-        count = await self._register([delivery.record.value for delivery in self._partitions.in_flight()])
-        for topic, offsets in starts.items():
-            async with aclosing(self._broker.read(topic, offsets)) as batches:
-                async for records in batches:
-                    count += await self._register([record.value for record in records])
-                    if self._stopped.is_set():
-                        return count
+        topic, number = partition
+        position = await self._consumer.position(partition)
+        if position is None:
+            raise BrokerUnavailable("its position is not known")
+        count = await self._register([delivery.record.value for delivery in self._partitions.in_flight(partition)])
+        async with aclosing(self._broker.read(topic, {number: position})) as batches:
+            async for records in batches:
+                count += await self._register([record.value for record in records])
+                if self._stopped.is_set():
+                    break
         return count
 
     async def _register(self, values: list[bytes | None]) -> int:

@@ -55,8 +55,9 @@ def late(tracker: PartitionTracker[Delivery], *, now: float, span: int, age_s: f
     return [
         delivery
         for delivery in tracker.items()
-        if (delivery.received_at < now - age_s and delivery.place in _HELD_BACK)
-        or (delivery.record.offset < end and delivery.place in _HELD_BACK and not _in_turn(delivery))
+        if delivery.place in _HELD_BACK
+        and delivery.task is not None  # an unknown one ends soon by itself; its copy would wait as long again
+        and (delivery.received_at < now - age_s or (delivery.record.offset < end and not _in_turn(delivery)))
     ]
 
 

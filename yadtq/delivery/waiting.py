@@ -77,10 +77,34 @@ class WaitingRoom:
         held = self._gated.get(key)
         if held is None:
             return
-        if most is None or most >= len(held):
-            self.put_first(list(self._gated.pop(key)))
-        else:
-            self.put_first([held.popleft() for _ in range(most)])
+        woken: list[Delivery] = []
+        while held and len(woken) != most:
+            delivery = held.popleft()
+            # One of a lost partition is dropped here: it would use the event up, and nobody else would be woken.
+            if delivery.source.lost:
+                delivery.place = Place.DROPPED
+            else:
+                woken.append(delivery)
+        if not held:
+            del self._gated[key]
+        self.put_first(woken)
+
+    def drop_lost(self) -> None:
+        """After a rebalance: what waits for a time or an event and is another worker's by now is forgotten."""
+        kept = []
+        for entry in self._parked:
+            if entry[2].source.lost:
+                entry[2].place = Place.DROPPED
+            else:
+                kept.append(entry)
+        heapq.heapify(kept)
+        self._parked = kept
+        for key, held in list(self._gated.items()):
+            for delivery in [each for each in held if each.source.lost]:
+                delivery.place = Place.DROPPED
+                held.remove(delivery)
+            if not held:
+                del self._gated[key]
 
     def came_back(self, delivery: Delivery) -> None:
         """It was let go and was not granted, or its attempt has ended: its gates may let another one go."""

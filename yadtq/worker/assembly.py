@@ -195,13 +195,18 @@ class _Assembly:
             clock=outside.clock,
             interval_s=options.commit_interval_s,
         )
-        self.rebuilder = Rebuilder(outside=outside, partitions=self.partitions, consumer=self.consumer)
+        self.rebuilder = Rebuilder(
+            outside=outside,
+            partitions=self.partitions,
+            consumer=self.consumer,
+            data_set=lambda: self.renewer.data_set,
+        )
         self.renewer = Renewer(
             worker_id=worker_id,
             outside=outside,
             settings=self._settings,
             held=self._held,
-            on_data_lost=self._data_lost,
+            on_data_lost=self._wake_parked,
         )
 
     def parts(self) -> Parts:
@@ -277,10 +282,6 @@ class _Assembly:
         """What parked deliveries wait for may have changed."""
         self.room.wake_all()
         self.claimer.wake()
-
-    def _data_lost(self) -> None:
-        self._wake_parked()
-        self.rebuilder.wake()
 
     def _held(self) -> Iterable[Attempt]:
         """Whose leases are kept."""
