@@ -19,7 +19,7 @@ from yadtq.delivery.deadletters import DeadLetters
 from yadtq.delivery.delivery import Delivery
 from yadtq.delivery.doomed import Doomed
 from yadtq.delivery.fetcher import Decoder, Fetcher
-from yadtq.delivery.gates.suspects import SuspectGate
+from yadtq.delivery.gates.suspects import PLACE, SuspectGate
 from yadtq.delivery.gates.threads import THREAD, ThreadGate
 from yadtq.delivery.gates.unknown import UnknownTasks
 from yadtq.delivery.outbox import Outbox
@@ -136,6 +136,7 @@ class _Assembly:
         limits = Limits(outside.clock)
         threads = given.machine.threads(options.threads, limits)
         threads.on_free = self._thread_free
+        given.machine.suspects.on_free = self._place_free
         gates = (UnknownTasks(options.unknown_task_window_s), ThreadGate(threads))
         self.room = WaitingRoom(clock=outside.clock, turns=PartitionTurns(), gates=gates)
         self.completer = Completer(
@@ -272,6 +273,10 @@ class _Assembly:
 
     def _thread_free(self) -> None:
         self.room.opened(THREAD, 1)
+        self.claimer.wake()
+
+    def _place_free(self) -> None:
+        self.room.opened(PLACE)
         self.claimer.wake()
 
     def _died(self, worker: str) -> None:

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from yadtq.execution.quarantine.quarantine import Suspects
     from yadtq.task import Task
 
-__all__ = ["SuspectGate"]
+__all__ = ["PLACE", "SuspectGate"]
 
 #: The event: there is a place again.
-_PLACE = ("quarantine",)
+PLACE = ("quarantine",)
 
 
 class SuspectGate:
@@ -39,7 +39,7 @@ class SuspectGate:
 
     def ask(self, delivery: Delivery, now: float) -> On | None:
         if not self._suspects.admit(delivery.envelope.id, self._crashes.get(delivery, 0)):
-            return On(_PLACE)
+            return On(PLACE)
         self._let_go += 1
         return None
 
@@ -51,4 +51,4 @@ class SuspectGate:
     def came_back(self, delivery: Delivery) -> Hashable | None:
         self._crashes.pop(delivery, None)
         self._suspects.dismiss(delivery.envelope.id)
-        return _PLACE
+        return PLACE

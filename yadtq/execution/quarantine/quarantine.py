@@ -48,7 +48,12 @@ _MOST = 10_000
 
 
 class Suspects(Protocol):
-    """What is asked before a suspect is claimed, and then runs it."""
+    """What is asked before a suspect is claimed, and then runs it.
+
+    on_free: told when there may be a place that nobody has given back by `dismiss`: a child has ended.
+    """
+
+    on_free: Callable[[], None]
 
     def admit(self, task_id: str, crashes: int) -> bool:
         """Whether it may be claimed now; then a place is kept for it until `dismiss`."""
@@ -83,6 +88,7 @@ class Unconfined:
     """
 
     def __init__(self) -> None:
+        self.on_free: Callable[[], None] = lambda: None
         self._holder: str | None = None
 
     def admit(self, task_id: str, crashes: int) -> bool:
@@ -111,10 +117,12 @@ class Quarantine(Service):
     stage = Stage.RUN
 
     def __init__(self, *, make: Callable[[int], Ward], clock: Clock) -> None:
+        self.on_free: Callable[[], None] = lambda: None
         self._make = make
         self._clock = clock
         #: Each with the time since when it has had nothing to do.
         self._wards: dict[Ward, float] = {}
+        self._retired: list[Ward] = []
         self._histories: OrderedDict[str, _History] = OrderedDict()
         #: Which ward an admitted suspect is to run in.
         self._places: dict[str, Ward] = {}
@@ -131,7 +139,7 @@ class Quarantine(Service):
                     await self._stopped.wait()
                 await self._close_idle()
         finally:
-            for ward in list(self._wards):
+            for ward in (*self._wards, *self._retired):
                 await ward.close()
 
     async def _close_idle(self) -> None:
@@ -140,8 +148,17 @@ class Quarantine(Service):
             if self._load(ward):
                 self._wards[ward] = now
             elif ward.ended or now - idle_since > _IDLE_S:
-                del self._wards[ward]
-                await ward.close()
+                self._retire(ward)
+        retired, self._retired = self._retired, []
+        for ward in retired:
+            await ward.close()
+        if retired:
+            self.on_free()
+
+    def _retire(self, ward: Ward) -> None:
+        """It is closed soon, by the service."""
+        del self._wards[ward]
+        self._retired.append(ward)
 
     def _load(self, ward: Ward) -> int:
         """How many are in it or have a place there."""
@@ -153,8 +170,12 @@ class Quarantine(Service):
         for ward in self._wards:
             if ward.size == size and not (ward.ended or ward.closed) and self._load(ward) < size:
                 return ward
-        living = sum(1 for ward in self._wards if not ward.ended)
-        return self._open(size) if living < _CHILDREN else None
+        if len(self._wards) >= _CHILDREN:
+            idle = next((ward for ward in self._wards if not self._load(ward)), None)
+            if idle is None:
+                return None
+            self._retire(idle)  # it was kept warm for a group of another size
+        return self._open(size)
 
     def _open(self, size: int) -> Ward:
         ward = self._make(size)
@@ -207,7 +228,7 @@ class Quarantine(Service):
         history = self._history(attempt.envelope.id)
         if not death.alone:
             history.size = max(size for size in _SIZES if size < death.together)
-            log.warning("%r was among %d in a child process that died", attempt, death.together)
+            log.debug("%r was among %d in a child process that died", attempt, death.together)
             return self._back(attempt)
         history.alone += 1
         if history.alone < proofs_needed(death.report):

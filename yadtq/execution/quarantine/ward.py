@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import anyio
 
+from yadtq.execution.attempt import StopReason
 from yadtq.execution.outcome import Outcome
 from yadtq.execution.quarantine.frames import frame, read_frame
 from yadtq.execution.quarantine.report import CrashReport
@@ -101,8 +102,11 @@ class Ward:
             async with asyncio.timeout(None if limit_s is None else limit_s + _STOP_S):
                 return await asyncio.shield(answer)
         except TimeoutError:
+            # The end of the child is our doing, so it is no evidence: the task has used up its time.
+            self.closed = True
+            attempt.stop = StopReason.TIMEOUT
             self.kill()
-            return await answer
+            raise asyncio.CancelledError from None
         except asyncio.CancelledError:
             reason = attempt.stop
             self._say(frame({"op": "stop", "id": attempt.envelope.id, "reason": reason.name if reason else "SHUTDOWN"}))
@@ -179,7 +183,10 @@ class Ward:
 
     def _tell_end(self, code: int, stack: str) -> None:
         now = self._clock.monotonic()
+        # Those that were cancelled have left: their end is known.
         waiting = [(attempt, answer) for attempt, answer in self._inside.values() if not answer.done()]
+        if waiting:
+            log.warning("a child process with %d suspects ended: %s", len(waiting), describe_exit(code))
         for attempt, answer in waiting:
             report = CrashReport(code, self._rss_bytes, now - self._heard_at, now - attempt.started_at, stack)
             failed_start = OSError(
