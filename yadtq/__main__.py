@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import sys
 
+from yadtq.runtime.logs import log_to_stderr
+
 __all__ = ["main"]
 
 
@@ -18,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"yadtq: {missing} is not installed: pip install 'yadtq[cli]'", file=sys.stderr)
         return 2
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    log_to_stderr(logging.WARNING, brief=True)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own errors say it, once
     return run(argv)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from yadtq.app import load_app
 from yadtq.errors import BrokerUnavailable, ConfigError, StoreUnavailable, YadtqError
+from yadtq.runtime.logs import log_to_stderr
 from yadtq.settings import SupervisorSettings, WorkerSettings
 from yadtq.supervisor.assembly import assemble, connected
 from yadtq.supervisor.events import EventPipe
@@ -102,9 +103,7 @@ def _write_events_to(fd: int) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
-    logging.basicConfig(
-        level=arguments.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
-    )
+    log_to_stderr(arguments.log_level)
     logging.getLogger("aiokafka").setLevel(max(logging.WARNING, logging.getLogger().level))
     try:
         if arguments.events_fd is not None:

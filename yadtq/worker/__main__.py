@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from yadtq.app import load_app
 from yadtq.errors import BrokerUnavailable, ConfigError, StoreUnavailable, YadtqError
+from yadtq.runtime.logs import log_to_stderr
 from yadtq.settings import WorkerSettings
 from yadtq.wire import exits
 from yadtq.wire.inherited import Inherited
@@ -90,9 +91,7 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
-    logging.basicConfig(
-        level=arguments.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
-    )
+    log_to_stderr(arguments.log_level)
     quieten_aiokafka()
     inherited = Inherited.take(os.environ)
     if inherited.lock.isdigit():

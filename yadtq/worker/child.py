@@ -29,6 +29,7 @@ from yadtq.execution.quarantine.ward import CHILD_FDS
 from yadtq.execution.runners.loop import LoopRunner
 from yadtq.execution.runners.threads import ThreadRunner
 from yadtq.execution.slots import Slots
+from yadtq.runtime.logs import log_to_stderr
 from yadtq.wire import exits
 from yadtq.wire.envelope import decode_envelope
 from yadtq.worker.facts import rss_bytes
@@ -140,9 +141,7 @@ def main() -> int:
         signal.signal(
             number, lambda *_: None
         )  # of a terminal or a whole group: what ends here is the parent's to decide
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
-    )
+    log_to_stderr(logging.INFO)
     app = load_app(sys.argv[1])
     asyncio.run(_run(app, sys.argv[2], answers))
     os._exit(exits.DRAINED)  # threads that can't be stopped, and whatever a task left behind, end here

@@ -1,0 +1,44 @@
+"""How our processes write their logs: nothing that a task, a name or an error says can pass for a line of ours."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from yadtq.shown import shown
+
+__all__ = ["OneLine", "log_to_stderr"]
+
+_LONG = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+_BRIEF = "%(levelname)s %(name)s: %(message)s"
+#: Of a message; what is longer says nothing more to a reader.
+_MOST = 8_000
+
+
+class OneLine(logging.Formatter):
+    """Escapes what is not printable. Further lines, as those of a traceback, begin with `| `.
+
+    Without the mark a message of somebody else's could pass for the next line of the log.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        first, newline, more = record.message.partition("\n")
+        record.message = f"{shown(first, _MOST)}{newline}{_marked(more)}"
+        return super().formatMessage(record)
+
+    def formatException(self, ei: object) -> str:
+        return _marked(super().formatException(ei))  # type: ignore[arg-type]
+
+    def formatStack(self, stack_info: str) -> str:
+        return _marked(super().formatStack(stack_info))
+
+
+def _marked(text: str) -> str:
+    return "\n".join(f"| {shown(line, _MOST)}" for line in text.splitlines())
+
+
+def log_to_stderr(level: int | str, *, brief: bool = False) -> None:
+    """For a process of ours. A program that uses YADTQ as a library keeps its own logging."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine(_BRIEF if brief else _LONG))
+    logging.basicConfig(level=level, handlers=[handler])
