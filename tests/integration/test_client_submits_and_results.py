@@ -286,9 +286,9 @@ async def test_whoever_waits_when_the_client_closes_is_told(stack: Servers, app_
     @app.task
     async def work() -> None: ...
 
-    async with app.client():
+    async with app.client() as client:
         handle = await work.submit()
         waiting = asyncio.create_task(handle.result())
-        await eventually(lambda: app._client and len(app._client._waiters) == 1)
+        await eventually(lambda: len(client._waiters) == 1)
     with pytest.raises(ConfigError, match="closed"):
         await asyncio.wait_for(waiting, 5)
