@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAuthorizationFailedError
@@ -50,6 +50,13 @@ _FAILURES_BEFORE_REPLACEMENT = 3
 _Entry: TypeAlias = "tuple[int, OutRecord]"
 
 
+class _Answers(NamedTuple):
+    """Of one append. errors: by index. stored: acknowledged."""
+
+    errors: dict[int, BaseException]
+    stored: list[Sequence[_Entry]]
+
+
 class KafkaProducer:
     """`seams.Producer` on aiokafka. acks=all; no linger, since what meets has been brought together before."""
 
@@ -87,17 +94,15 @@ class KafkaProducer:
         if len(records) == 1:
             await self._append_one(records)
             return
-        errors: dict[int, BaseException | None] = {}
-        late = False
+        answers = _Answers({}, [])
         try:
             with self._deadlines.within():
-                await self._append(await self._usable(), records, errors)
-        except TimeoutError:
-            late = True
-        except (KafkaError, OSError) as error:
-            errors.update({index: error for index in range(len(records)) if index not in errors})
-        if late or any(errors.values()):
-            self._tell(records, errors)
+                await self._append(await self._usable(), records, answers)
+        except (TimeoutError, KafkaError, OSError) as error:
+            self._tell(records, answers, error)
+        else:
+            if answers.errors:
+                self._tell(records, answers)
         self._failures = 0
 
     async def _append_one(self, records: Sequence[OutRecord]) -> None:
@@ -109,41 +114,38 @@ class KafkaProducer:
                 await producer.send_and_wait(
                     record.topic, record.value, record.key, record.partition, headers=list(record.headers)
                 )
-        except TimeoutError:
-            self._tell(records, {})
-        except (KafkaError, OSError) as error:
-            self._tell(records, {0: error})
+        except (TimeoutError, KafkaError, OSError) as error:
+            self._tell(records, _Answers({}, []), error)
         self._failures = 0
 
-    def _tell(self, records: Sequence[OutRecord], errors: dict[int, BaseException | None]) -> None:
-        """Raises what the errors come to. errors: by index; a record that has none is acknowledged, one missing is late."""
+    def _tell(self, records: Sequence[OutRecord], answers: _Answers, rest: BaseException | None = None) -> None:
+        """Raises what the answers come to. rest: what has happened to records without one."""
+        stored = {index for part in answers.stored for index, _ in part}
         refused: dict[int, str] = {}
         too_large: set[int] = set()
-        uncertain: set[int] = set()
-        reason = f"no acknowledgement within {self._timeout_s:g} s"
+        uncertain: dict[int, BaseException] = {}
         for index, record in enumerate(records):
-            error = errors.get(index)
+            error = answers.errors.get(index, None if index in stored else rest)
             if (found := refusal(record.topic, error)) is not None:
                 refused[index] = found.reason
                 too_large |= {index} if found.too_large else set()
-            elif error is not None or index not in errors:
-                uncertain.add(index)
-                reason = str(error) or type(error).__name__ if error is not None else reason
+            elif error is not None:
+                uncertain[index] = error
         if uncertain:
             self._failures += 1
+            cause = next(iter(uncertain.values()))
+            reason = str(cause) or type(cause).__name__
+            if isinstance(cause, TimeoutError):
+                reason = f"no acknowledgement within {self._timeout_s:g} s"
             led = led_to(self._producer) if self._producer is not None else ""
             message = f"Kafka at {self._settings.kafka}: {reason}{led}"
-            cause = errors.get(min(uncertain))
             raise BrokerUnavailable(message, uncertain=uncertain, refused=refused) from cause
         self._failures = 0  # it answers
-        if not refused:
-            return  # the last answer came together with the deadline
-        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
-        raise BrokerRefused(f"Kafka refused a record{more}: {next(iter(refused.values()))}", refused, too_large)
+        if refused:
+            more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+            raise BrokerRefused(f"Kafka refused a record{more}: {next(iter(refused.values()))}", refused, too_large)
 
-    async def _append(
-        self, producer: AIOKafkaProducer, records: Sequence[OutRecord], errors: dict[int, BaseException | None]
-    ) -> None:
+    async def _append(self, producer: AIOKafkaProducer, records: Sequence[OutRecord], answers: _Answers) -> None:
         placed: defaultdict[Partition, list[_Entry]] = defaultdict(list)
         counts: dict[str, list[int]] = {}
         for index, record in enumerate(records):
@@ -154,7 +156,7 @@ class KafkaProducer:
             if record.partition is not None:
                 partition = record.partition
             elif not partitions:
-                errors[index] = TopicAuthorizationFailedError(topic)
+                answers.errors[index] = TopicAuthorizationFailedError(topic)
                 continue
             elif record.key is not None:
                 partition = self._partitioner(record.key, partitions, partitions)
@@ -163,7 +165,7 @@ class KafkaProducer:
                 partition = partitions[self._turn % len(partitions)]
             placed[topic, partition].append((index, record))
         # Side by side: a partition with a batch on its way makes the next one wait, the others need not.
-        await asyncio.gather(*(self._fill(producer, place, entries, errors) for place, entries in placed.items()))
+        await asyncio.gather(*(self._fill(producer, place, entries, answers) for place, entries in placed.items()))
 
     @staticmethod
     async def _partitions(producer: AIOKafkaProducer, topic: str) -> list[int]:
@@ -178,7 +180,7 @@ class KafkaProducer:
         producer: AIOKafkaProducer,
         place: Partition,
         entries: list[_Entry],
-        errors: dict[int, BaseException | None],
+        answers: _Answers,
     ) -> None:
         """Batch after batch, so that the order stays when one has to be sent again in parts."""
         waiting = [entries]
@@ -193,22 +195,23 @@ class KafkaProducer:
                     self._limits[place[0]] = max(_LEAST_BATCH, sum(_size(record) for _, record in taken) // 2)
                 half = len(taken) // 2
                 waiting += [taken[half:], taken[:half]]
+            elif error is None:
+                answers.stored.append(taken)
             else:
-                errors.update((index, error) for index, _ in taken)
+                answers.errors.update((index, error) for index, _ in taken)
 
     def _filled(
         self, producer: AIOKafkaProducer, topic: str, entries: list[_Entry]
     ) -> tuple[BatchBuilder, list[_Entry], list[_Entry]]:
         """A batch of the first entries, as many as it may hold; which they are, and the rest."""
         batch = producer.create_batch()
-        room = self._limits.get(topic)
+        append, most = batch.append, self._limits.get(topic)
+        fits = len(entries) if most is None else _fitting(entries, most)
         for at, (_, record) in enumerate(entries):
-            if room is not None:
-                room -= _size(record)
-                if room < 0 and at:
-                    break
-            added = batch.append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers))
-            if added is None:
+            if (
+                at == fits
+                or append(timestamp=None, key=record.key, value=record.value, headers=list(record.headers)) is None
+            ):
                 break
         else:
             at = len(entries)
@@ -266,6 +269,15 @@ async def _answer(producer: AIOKafkaProducer, batch: BatchBuilder, place: Partit
         KafkaConnectionError("the producer was given up") if done.cancelled() else done.exception()
     )
     return problem
+
+
+def _fitting(entries: Sequence[_Entry], most: int) -> int:
+    """How many of the first entries have at most so many bytes together; one at least."""
+    for at, (_, record) in enumerate(entries):
+        most -= _size(record)
+        if most < 0 and at:
+            return at
+    return len(entries)
 
 
 def _size(record: OutRecord) -> int:
