@@ -5,17 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.poll import eventually
 from tests.support.service_contract import exercise_service
 from tests.support.supervision import FakeProcess, Fleet, HeartbeatTopic
+from yadtq.errors import BrokerUnavailable
 from yadtq.supervisor.supervisor import Intent
 from yadtq.supervisor.twins import Twins
 from yadtq.supervisor.watch import LivenessTable, TopicWatch
 from yadtq.wire.exits import UNREACHABLE
 from yadtq.wire.heartbeat import Heartbeat
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+
+    from yadtq.runtime.seams import ConsumedRecord
 
 
 async def test_a_kill_is_certified_announced_and_answered_by_a_successor() -> None:
@@ -156,3 +164,24 @@ async def test_the_watch_keeps_the_contract_of_services() -> None:
         return TopicWatch(outside=fleet.outside, heartbeat_s=1, producer=fleet.topic, table=table, twins=twins)
 
     await exercise_service(make)
+
+
+async def test_an_outage_of_kafka_is_told_once_and_kills_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    class Away(HeartbeatTopic):
+        entered = 0
+
+        def tail(
+            self, topic: str, *, since_s: float = 0.0
+        ) -> AbstractAsyncContextManager[AsyncIterator[ConsumedRecord]]:
+            self.entered += 1
+            raise BrokerUnavailable("refused")
+
+    topic = Away()
+    topic.down = True
+    with pytest.MonkeyPatch.context() as patch, caplog.at_level(logging.WARNING, "yadtq.supervisor"):
+        patch.setattr("yadtq.supervisor.watch._RETRY_S", 0.001)
+        async with Fleet(workers=1, silence_s=0.2, topic=topic).running() as fleet:
+            await fleet.settled(1)
+            await eventually(lambda: topic.entered > 300, what="many attempts to read")
+            assert len(fleet.spawn.made) == 1
+    assert len([message for message in caplog.messages if "refused" in message]) == 1

@@ -1,8 +1,8 @@
 """Which workers are alive: by their pipe first, by the heartbeat topic second, and only while we can see the topic.
 
 A broker outage silences every worker on the topic at once, and killing them for it would make it worse. So the
-supervisor sends canaries through the same topic: a worker's silence means something only if they came back all the
-while. The same holds for a freeze of the supervisor itself, after which everybody seems to have been silent.
+supervisor sends canaries through the same topic: a worker's silence counts only if they came back all the time. The same
+holds for a freeze of the supervisor itself, after which all workers seem to have been silent.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from yadtq.errors import BrokerRefused, BrokerUnavailable, EnvelopeError
+from yadtq.runtime.outages import OutageLog
 from yadtq.runtime.seams import OutRecord
 from yadtq.runtime.service import Service, Stage
 from yadtq.wire.codec import encode
@@ -40,7 +41,7 @@ _CANARY = "canary:"
 class Verdict(Enum):
     ALIVE = "alive"
     SILENT = "silent"  # and that is its own fault
-    UNKNOWN = "unknown"  # nothing is heard, but the topic can't be seen either
+    UNKNOWN = "unknown"  # nothing is heard, and the topic can't be seen either
 
 
 @dataclass(slots=True)
@@ -56,7 +57,7 @@ class _Signs:
 
 
 class LivenessTable:
-    """Pure but for the clock. Call `check` often: a long gap between two calls is taken for a freeze of our own."""
+    """No I/O. Call `check` often: a long gap between two calls means that this process was frozen."""
 
     def __init__(self, *, clock: Clock, heartbeat_s: float, silence_s: float, start_timeout_s: float) -> None:
         self._clock = clock
@@ -120,7 +121,7 @@ class LivenessTable:
     def _verdict(self, signs: _Signs, now: float) -> Verdict:
         heard, window_s = max(signs.pipe, signs.topic), self._silence_s
         if not signs.ran:
-            # However loud it is: a worker that is starting for ever does no work.
+            # However often it is heard: a worker that is starting for ever does no work.
             heard, window_s = signs.spawned, self._start_timeout_s
         if now - max(heard, self._awake_since) < window_s:
             return Verdict.ALIVE
@@ -139,6 +140,8 @@ class TopicWatch(Service):
         self._broker, self._topic = outside.broker, outside.names.heartbeats
         self._heartbeat_s, self._producer, self._table, self._twins = heartbeat_s, producer, table, twins
         self._stopped = anyio.Event()
+        # While it is away, no worker is killed for silence.
+        self._outages = OutageLog(log, outside.clock, "Kafka, for the workers' heartbeats,")
         nonce = f"{outside.chance.getrandbits(64):016x}"
         self._key = f"{_CANARY}{nonce}".encode()
         self._value = encode({"v": 1, "canary": nonce})
@@ -159,9 +162,11 @@ class TopicWatch(Service):
             try:
                 async with self._broker.tail(self._topic) as tail:
                     async for record in tail:
+                        if self._outages.open:
+                            self._outages.answered()
                         self._note(record)
             except BrokerUnavailable as error:
-                log.warning("the workers' heartbeats can't be read, so none is condemned for silence: %s", error)
+                self._outages.failed(error)
             await asyncio.sleep(_RETRY_S)
 
     async def _send_canaries(self) -> None:
