@@ -153,9 +153,12 @@ class Submitter:
     ) -> list[str]:
         """The ids of the tasks, in order. See `Client.submit_many`."""
         queue = self._queue(task, options)
-        encoded = [self._encode(task, *_arguments(task, call), options) for call in calls]
-        topic = await self._provisioned_topic(queue)
-        entries: list[_Entry] = [(task_id, topic, value, None, None, ()) for task_id, value in encoded]
+        topic = self._outside.names.tasks(queue)
+        entries: list[_Entry] = []
+        for call in calls:
+            task_id, value = self._encode(task, *_arguments(task, call), options)
+            entries.append((task_id, topic, value, None, None, ()))
+        await self._provisioned_topic(queue)
         ids: list[str] = []
         doubt = _Doubt()
         # In rounds, so that a million calls are never a million waiting submits.
