@@ -148,7 +148,7 @@ async def test_a_lease_ends_on_the_servers_own_clock(stack: Servers, app_name: s
     await quick.tasks.claim("w", [Claim("t", "a")], 0)
     verdicts = set()
     async with asyncio.timeout(5):
-        while (reply := (await quick.tasks.claim("w", [Claim("t", "b")], 0))[0]).verdict == WAIT:
+        while (reply := (await quick.tasks.claim("w", [Claim("t", "b")], 1))[0]).verdict == WAIT:
             verdicts.add(0 < reply.wait_ms <= 50)
     assert reply.verdict == 2
     assert verdicts == {True}

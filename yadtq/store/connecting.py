@@ -15,10 +15,10 @@ from yadtq.shown import shown_address
 if TYPE_CHECKING:
     from yadtq.settings import Settings
 
-__all__ = ["connect"]
+__all__ = ["DRIVER", "connect"]
 
 #: Without it redis-py reads its own version from files for each new connection: 0.5 ms of a blocked loop.
-_DRIVER = DriverInfo()
+DRIVER = DriverInfo()
 
 
 def connect(settings: Settings, *, connections: int = 8) -> Redis:
@@ -29,7 +29,7 @@ def connect(settings: Settings, *, connections: int = 8) -> Redis:
             max_connections=connections,
             timeout=settings.redis_timeout_s,
             protocol=2,
-            driver_info=_DRIVER,
+            driver_info=DRIVER,
             socket_timeout=settings.redis_timeout_s,
             socket_connect_timeout=min(settings.redis_timeout_s, settings.connect_timeout_s),
             health_check_interval=15,

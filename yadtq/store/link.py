@@ -16,6 +16,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from yadtq.runtime.outages import OutageLog
 from yadtq.store.answers import Misread, unavailable
+from yadtq.store.connecting import DRIVER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -123,7 +124,7 @@ class Link:
 
     def _new_connection(self) -> AbstractConnection:
         pool = self.redis.connection_pool
-        return pool.connection_class(**{**pool.connection_kwargs, "socket_timeout": None})
+        return pool.connection_class(**{"driver_info": DRIVER, **pool.connection_kwargs, "socket_timeout": None})
 
     async def drop(self) -> None:
         """Close all connections, those under way after their answer. Later calls open new ones."""
