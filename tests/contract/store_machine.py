@@ -169,9 +169,7 @@ class StoreMachine(RuleBasedStateMachine):
                 self.owners.pop(task_id)
                 owner = None
             elif (
-                owner is not None
-                and owner.worker in self.ended_from_outside
-                and verdict in (SUSPECT, owner.number + 1)
+                owner is not None and owner.worker in self.ended_from_outside and verdict in (SUSPECT, owner.number + 1)
             ):
                 assert not self.live(owner), f"{task_id}: {owner} was alive"
                 self.owners.pop(task_id)  # a death that is no crash, not by itself

@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING, Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from yadtq import Yadtq
-from yadtq.delivery.delivery import Delivery
+from yadtq.delivery.checked import CheckedDelivery
+from yadtq.delivery.place import LIFE, Place
 from yadtq.delivery.tracker import PartitionTracker
+from yadtq.execution.attempt import Attempt
 from yadtq.settings import WorkerSettings
 from yadtq.testing import MemoryRecord
 from yadtq.wire.envelope import Envelope
-from yadtq.worker.worker import Worker, make_worker
+from yadtq.worker.worker import make_worker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from tests.support.stacks import Servers
+    from yadtq.delivery.delivery import Delivery
     from yadtq.task import Task
+    from yadtq.worker.worker import Worker
 
 _ids = count(1)
 
@@ -75,17 +79,49 @@ def make_delivery(
     tracker: PartitionTracker[Delivery] | None = None,
     offset: int | None = None,
     task_id: str = "",
-    attempt: int = 1,
     **fields: Any,
-) -> Delivery:
-    """As the fetcher makes one and the claimer grants it. fields: of the envelope."""
+) -> CheckedDelivery:
+    """As the fetcher makes one. fields: of the envelope; `name` if there is no task."""
     tracker = tracker if tracker is not None else PartitionTracker(0)
     offset = tracker.last_seen + 1 if offset is None else offset
     name = task.name if task is not None else fields.pop("name", "nobody")
     envelope = Envelope(task_id or f"id{next(_ids)}", name, list(args), **fields)
-    delivery = Delivery(make_record(b"value", offset), envelope, task, tracker, 0.0)
+    delivery = CheckedDelivery(make_record(b"value", offset), envelope, task, source=tracker, now=0.0)
     tracker.receive(offset, delivery)
-    delivery.attempt = attempt
+    return delivery
+
+
+def make_attempt(
+    task: Task[Any, Any] | None = None,
+    *args: Any,
+    of: Delivery | None = None,
+    number: int = 1,
+    crashes: int = 0,
+    failures: int = 0,
+    lease_at: float = 0.0,
+    **fields: Any,
+) -> Attempt:
+    """As the claimer makes one of a granted claim. of: its delivery, in any place; a new one of `fields` if left out."""
+    delivery = of if of is not None else make_delivery(task, *args, **fields)
+    bring(delivery, Place.CLAIMING)
+    delivery.nonce = delivery.nonce or f"nonce{next(_ids)}"
+    return Attempt(
+        delivery.envelope, delivery.task, number, delivery.nonce, crashes, failures, lease_at, lease_at, delivery
+    )
+
+
+def bring(delivery: Delivery, to: Place) -> Delivery:
+    """Move it along the shortest way that the table of its life allows, as the parts before would have done."""
+    ways: dict[Place, list[Place]] = {delivery.place: []}
+    todo = [delivery.place]
+    while to not in ways:
+        here = todo.pop(0)
+        for move in LIFE:
+            if move.place is here and move.then not in ways:
+                ways[move.then] = [*ways[here], move.then]
+                todo.append(move.then)
+    for place in ways[to]:
+        delivery.place = place
     return delivery
 
 

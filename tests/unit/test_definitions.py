@@ -57,10 +57,10 @@ class TestMethods:
     def test_a_function_kept_in_a_class_is_one(self, app: Yadtq) -> None:
         class Tasks:
             @app.task
-            async def double(n: int) -> int:  # type: ignore[misc]
+            async def double(n: int) -> int:
                 return 2 * n
 
-        assert app.registry.get("double")
+        assert app.registry.get("double").name == "double"
 
 
 class TestAgain:

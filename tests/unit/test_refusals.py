@@ -8,9 +8,8 @@ from aiokafka import errors as kafka
 from yadtq.broker.refusals import InvalidRecord, refusal
 from yadtq.client.submitter import _answers
 from yadtq.errors import BrokerRefused, BrokerUnavailable, SubmitRefused
-from yadtq.runtime.seams import OutRecord
 
-SUBMISSIONS = [(f"id-{n}", OutRecord("t", b"")) for n in range(3)]
+SUBMISSIONS = [(f"id-{n}", "t", b"", None, None, ()) for n in range(3)]
 
 
 @pytest.mark.parametrize(

@@ -70,10 +70,22 @@ class Delivery:
     """Owned by one part of the worker at a time: `place` says by which (place.py has the table).
 
     envelope: UNDECODABLE if the record is no task. task: None if its name is unknown here. nonce: of the claim on its way or
-    granted, "" if there is none. parked_s: how long it last waited for another's lease. gates: what may hold it back.
+    granted, "" if there is none. parked_s: how long it last waited for another's lease. crashes: under its task, as
+    the last claim said. gates: what may hold it back.
     """
 
-    __slots__ = ("envelope", "gates", "nonce", "parked_s", "place", "received_at", "record", "source", "task")
+    __slots__ = (
+        "crashes",
+        "envelope",
+        "gates",
+        "nonce",
+        "parked_s",
+        "place",
+        "received_at",
+        "record",
+        "source",
+        "task",
+    )
 
     def __init__(
         self, record: ConsumedRecord, envelope: Envelope, task: Task[Any, Any] | None, *, source: Source, now: float
@@ -85,6 +97,7 @@ class Delivery:
         self.received_at = now
         self.nonce = ""
         self.parked_s = 0.0
+        self.crashes = 0
         self.gates: tuple[Gate, ...] = ()
         self.place = _RECEIVED
 

@@ -77,7 +77,7 @@ class Decoder:
 
 
 class Fetcher(Service):
-    """A service. After `stop()` nothing is fetched. on_records: told after each batch; must not wait."""
+    """A service. After `stop()` nothing is fetched. on_records: told after each batch and each rebalance; must not wait."""
 
     name = "fetcher"
     stage = Stage.INTAKE
@@ -125,7 +125,8 @@ class Fetcher(Service):
 
     def _assign(self, partitions: Mapping[Partition, str]) -> None:
         self._partitions.assign(partitions)
-        self._decoder.room.drop_lost()
+        self._decoder.room.rebalanced()
+        self._on_records()
 
     async def _poll(self) -> None:
         options, partitions = self._options, self._partitions

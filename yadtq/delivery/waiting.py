@@ -8,7 +8,6 @@ when a death certificate or a loss of Redis's data may have changed what they wa
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,9 @@ class WaitingRoom:
         self._by_task: dict[Task[Any, Any] | None, tuple[Gate, ...]] = {}
         self._parked: list[tuple[float, int, Delivery]] = []
         self._serial = count()
-        self._gated: dict[Hashable, deque[Delivery]] = {}
+        #: By event, heaps in the order of arrival: one that was let go, and came too late for what it waits for, must not
+        #: have to wait behind all others again.
+        self._gated: dict[Hashable, list[tuple[float, int, int, Delivery]]] = {}
 
     def add(self, deliveries: Sequence[Delivery]) -> None:
         """Fresh ones of one source, behind what waits already."""
@@ -68,7 +69,8 @@ class WaitingRoom:
     def hold(self, delivery: Delivery, key: Hashable) -> None:
         """Until the event `key`."""
         delivery.place = _GATED
-        self._gated.setdefault(key, deque()).append(delivery)
+        held = self._gated.setdefault(key, [])
+        heapq.heappush(held, (delivery.received_at, delivery.record.offset, next(self._serial), delivery))
 
     def opened(self, key: Hashable, most: int | None = None) -> None:
         """The event has come: those that have waited longest for it are asked again. most: how many; None: all."""
@@ -79,7 +81,7 @@ class WaitingRoom:
             return
         woken: list[Delivery] = []
         while held and len(woken) != most:
-            delivery = held.popleft()
+            delivery = heapq.heappop(held)[-1]
             # One of a lost partition is dropped here: it would use the event up, and nobody else would be woken.
             if delivery.source.lost:
                 delivery.place = Place.DROPPED
@@ -89,8 +91,11 @@ class WaitingRoom:
             del self._gated[key]
         self.put_first(woken)
 
-    def drop_lost(self) -> None:
-        """After a rebalance: what waits for a time or an event and is another worker's by now is forgotten."""
+    def rebalanced(self) -> None:
+        """What is another worker's by now is dropped, and all that wait for an event are asked again.
+
+        One of a lost partition may have used an event up: it was let go just before, and is dropped when its turn comes.
+        """
         kept = []
         for entry in self._parked:
             if entry[2].source.lost:
@@ -99,12 +104,8 @@ class WaitingRoom:
                 kept.append(entry)
         heapq.heapify(kept)
         self._parked = kept
-        for key, held in list(self._gated.items()):
-            for delivery in [each for each in held if each.source.lost]:
-                delivery.place = Place.DROPPED
-                held.remove(delivery)
-            if not held:
-                del self._gated[key]
+        for key in list(self._gated):
+            self.opened(key)
 
     def came_back(self, delivery: Delivery) -> None:
         """It was let go and was not granted, or its attempt has ended: its gates may let another one go."""
@@ -166,5 +167,5 @@ class WaitingRoom:
         return {
             _WAITING: self._turns.waiting(),
             _PARKED: [delivery for _, _, delivery in self._parked],
-            _GATED: [delivery for held in self._gated.values() for delivery in held],
+            _GATED: [entry[-1] for held in self._gated.values() for entry in held],
         }

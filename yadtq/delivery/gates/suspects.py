@@ -24,7 +24,6 @@ class SuspectGate:
 
     def __init__(self, suspects: Suspects) -> None:
         self._suspects = suspects
-        self._crashes: dict[Delivery, int] = {}
         #: Let go, and not claimed yet.
         self._let_go = 0
 
@@ -33,12 +32,12 @@ class SuspectGate:
 
     def suspected(self, delivery: Delivery, crashes: int) -> None:
         """A claim has refused or granted it as a suspect."""
-        self._crashes[delivery] = crashes
+        delivery.crashes = crashes
         if self not in delivery.gates:
             delivery.gates = (*delivery.gates, self)
 
     def ask(self, delivery: Delivery, now: float) -> On | None:
-        if not self._suspects.admit(delivery.envelope.id, self._crashes.get(delivery, 0)):
+        if not self._suspects.admit(delivery.envelope.id, delivery.crashes):
             return On(PLACE)
         self._let_go += 1
         return None
@@ -49,6 +48,5 @@ class SuspectGate:
         return let_go + self._suspects.places()
 
     def came_back(self, delivery: Delivery) -> Hashable | None:
-        self._crashes.pop(delivery, None)
         self._suspects.dismiss(delivery.envelope.id)
         return PLACE

@@ -1,8 +1,9 @@
-"""Sync functions, in threads, a bounded number of them: one that can't be ended keeps its place until its function returns.
+"""Sync functions, in threads, a bounded number of them: one that can't be ended keeps its place until its function
+returns.
 
-A thread can't be interrupted. A task that is stopped (time-out, drain, lost lease) is therefore left to itself: its result
-is not taken, but its thread counts for as long as it runs. Otherwise retries of a call that hangs would pile up threads
-without limit (G5), as they do with anyio's own limiter, which gives the place back as soon as nobody waits.
+A thread can't be interrupted. A task that is stopped (time-out, drain, lost lease) is therefore left to itself: its
+result is not taken, but its thread counts for as long as it runs. Otherwise retries of a call that hangs would pile up
+threads without limit (G5), as they do with anyio's own limiter, which gives the place back as soon as nobody waits.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class ThreadRunner:
         self._limits = limits
         self._places = anyio.CapacityLimiter(total)
         self._unlimited = anyio.CapacityLimiter(math.inf)  # ours is the limit; anyio's would be a second one
-        #: What runs in a thread, by its place. A place is of a call: a later attempt of the same task has another.
+        #: What has a thread, by its place. A place is of a call: a later attempt of the same task has another. Written
+        #: in the loop only: a thread that wrote it while the loop goes through it would end the worker.
         self._busy: dict[object, Attempt] = {}
 
     def left_behind(self) -> Collection[Attempt]:
@@ -58,6 +60,7 @@ class ThreadRunner:
         """If this is cancelled, `function` goes on, or is not begun any more."""
         place = object()
         await self._places.acquire_on_behalf_of(place)
+        self._busy[place] = attempt
         loop = asyncio.get_running_loop()
         lock = threading.Lock()
         begun = given_up = False
@@ -68,7 +71,6 @@ class ThreadRunner:
                 if given_up:
                     return None
                 begun = True
-                self._busy[place] = attempt
             try:
                 return function()
             finally:

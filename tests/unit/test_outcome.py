@@ -1,0 +1,166 @@
+"""What the end of an attempt means for its task, and that whatever a task does hurts nobody but itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.apps import make_attempt
+from tests.support.execution import ExecutionBench, error_of, execution_bench
+from yadtq import Discard, Retry
+from yadtq.wire.states import TaskStatus as S
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[ExecutionBench]:
+    async with execution_bench() as made:
+        yield made
+
+
+class TestFailure:
+    @pytest.mark.parametrize("sync", [False, True])
+    async def test_type_message_and_the_tasks_own_frames(self, bench: ExecutionBench, sync: bool) -> None:
+        def work() -> None:
+            raise ValueError("no such colour")
+
+        async def async_work() -> None:
+            work()
+
+        outcome = await bench.run(work if sync else async_work)
+        error = error_of(outcome)
+        assert (outcome.status, error["type"], error["message"]) == (S.FAILED, "ValueError", "no such colour")
+        frames = [line for line in error["traceback"].splitlines() if line.startswith("  File")]
+        assert [frame.rpartition(" in ")[2] for frame in frames] == (["work"] if sync else ["async_work", "work"])
+
+    @pytest.mark.parametrize("sync", [False, True])
+    @pytest.mark.parametrize("raised", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit])
+    async def test_nothing_that_a_task_raises_hurts_its_neighbours(
+        self, bench: ExecutionBench, raised: type[BaseException], sync: bool
+    ) -> None:
+        @bench.app.task
+        async def neighbour() -> int:
+            await asyncio.sleep(0.05)
+            return 1
+
+        async def work() -> None:
+            raise raised
+
+        def sync_work() -> None:
+            raise raised
+
+        bench.start(make_attempt(neighbour))
+        bench.start(make_attempt(bench.app.task(sync_work if sync else work)))
+        outcomes = await bench.ended(2)
+        assert {o.status for o in outcomes} == {S.SUCCESS, S.FAILED}
+        assert error_of(next(o for o in outcomes if o.status is S.FAILED))["type"] == raised.__name__
+
+    async def test_a_task_that_cancels_itself_has_failed(self, bench: ExecutionBench) -> None:
+        async def work() -> None:
+            task = asyncio.current_task()
+            assert task
+            task.cancel()
+            await asyncio.sleep(1)
+
+        assert error_of(await bench.run(work))["type"] == "CancelledError"
+
+    async def test_an_error_that_can_not_even_be_printed(self, bench: ExecutionBench) -> None:
+        class Broken(Exception):
+            def __str__(self) -> str:
+                raise RuntimeError("not even that")
+
+        async def work() -> None:
+            raise Broken
+
+        outcome = await bench.run(work)
+        assert (outcome.status, error_of(outcome)["type"]) == (S.FAILED, "Broken")
+
+    @pytest.mark.parametrize("retries", [0, 1])
+    async def test_a_message_that_is_not_unicode(self, bench: ExecutionBench, retries: int) -> None:
+        async def work() -> None:
+            raise FileNotFoundError(os.fsdecode(b"/tmp/\xff"))
+
+        outcome = await bench.run(work, retries=retries)
+        assert outcome.status is (S.RETRYING if retries else S.FAILED)
+        assert error_of(outcome)["message"].startswith("/tmp/")
+
+    async def test_a_message_of_megabytes_is_cut(self, bench: ExecutionBench) -> None:
+        async def work() -> None:
+            raise ValueError("x" * 5_000_000)
+
+        outcome = await bench.run(work)
+        assert outcome.status is S.FAILED
+        assert len(outcome.payload) < 50_000
+
+    async def test_a_wrong_return_type_fails_at_once_since_another_attempt_would_return_the_same(
+        self, bench: ExecutionBench
+    ) -> None:
+        async def work() -> int:
+            return "five"  # type: ignore[return-value]
+
+        outcome = await bench.run(work, retries=5)
+        assert outcome.status is S.FAILED
+        assert "return annotation" in error_of(outcome)["message"]
+
+    @pytest.mark.parametrize(("size", "status"), [(98, S.SUCCESS), (99, S.FAILED)])
+    async def test_a_result_up_to_the_limit_and_not_a_byte_more(self, size: int, status: S) -> None:
+        async with execution_bench(max_result_bytes=100) as bench:
+
+            async def work(size: int) -> str:
+                return "x" * size
+
+            outcome = await bench.run(work, size, retries=5)
+            assert outcome.status is status
+            if status is S.FAILED:
+                assert error_of(outcome)["type"] == "ResultTooLarge"
+
+    async def test_arguments_that_do_not_fit_fail_without_a_call(self, bench: ExecutionBench) -> None:
+        called = []
+
+        async def work(x: int) -> None:
+            called.append(x)
+
+        outcome = await bench.run(work, "many", retries=5)
+        assert (outcome.status, error_of(outcome)["type"], called) == (S.FAILED, "InvalidArguments", [])
+
+
+class TestRetries:
+    async def test_back_off_grows_with_the_failures_and_not_with_the_attempts(self, bench: ExecutionBench) -> None:
+        @bench.app.task(retries=3, retry_base=1.0)
+        async def work() -> None:
+            raise ValueError("again")
+
+        for failures in range(4):
+            bench.start(make_attempt(work, number=10, failures=failures))
+        outcomes = sorted(await bench.ended(4), key=lambda o: o.attempt.failures)
+        assert [o.status for o in outcomes] == [S.RETRYING] * 3 + [S.FAILED]
+        for failures, outcome in enumerate(outcomes[:3]):
+            assert 2**failures / 2 <= outcome.retry_in_s <= 2**failures
+            assert error_of(outcome) == {"type": "ValueError", "message": "again"}
+
+    async def test_the_submits_own_number_of_retries_wins(self, bench: ExecutionBench) -> None:
+        @bench.app.task(retries=5)
+        async def work() -> None:
+            raise ValueError
+
+        bench.start(make_attempt(work, retries=0))
+        assert (await bench.ended())[0].status is S.FAILED
+
+    async def test_a_task_may_name_the_delay(self, bench: ExecutionBench) -> None:
+        async def work() -> None:
+            raise Retry(delay=12.5)
+
+        outcome = await bench.run(work, retries=1)
+        assert (outcome.status, outcome.retry_in_s) == (S.RETRYING, 12.5)
+
+    async def test_a_task_may_give_up(self, bench: ExecutionBench) -> None:
+        async def work() -> None:
+            raise Discard("no use")
+
+        outcome = await bench.run(work, retries=9)
+        assert (outcome.status, error_of(outcome)["message"]) == (S.FAILED, "no use")
