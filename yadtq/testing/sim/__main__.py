@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 import time
@@ -67,11 +68,14 @@ def _reports(given: argparse.Namespace) -> Iterator[Report]:
 
 def _on_cores(jobs: int, run: Callable[[int], Report], numbers: Iterable[int]) -> Iterator[Report]:
     if jobs <= 1:
+        _calm()
         yield from map(run, numbers)
         return
     left = iter(numbers)
     # A few at a time, so that an endless row of seeds can be broken off.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), max_tasks_per_child=_RUNS) as pool:
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn"), initializer=_calm, max_tasks_per_child=_RUNS
+    ) as pool:
         under_way = [pool.submit(run, number) for number in islice(left, 4 * jobs)]
         try:
             while under_way:
@@ -79,6 +83,12 @@ def _on_cores(jobs: int, run: Callable[[int], Report], numbers: Iterable[int]) -
                 under_way += [pool.submit(run, number) for number in islice(left, 1)]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _calm() -> None:
+    """What was imported so far lives on: the collection at the end of each run need not look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 class _Total:
