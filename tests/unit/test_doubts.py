@@ -41,6 +41,16 @@ def test_what_became_known_meanwhile_begins_again(doubts: Doubts, clock: ManualC
     assert doubts.doubt("t", None) is None
 
 
+def test_an_outage_adds_nothing(doubts: Doubts, clock: ManualClock) -> None:
+    """The registration was on its way when Redis went away, and is repeated when it is back."""
+    doubts.doubt("t", None)
+    doubts.outage()
+    clock.advance(10 * KNOWN_AFTER_S)
+    assert doubts.doubt("t", None) is None
+    clock.advance(KNOWN_AFTER_S)
+    assert isinstance(doubts.doubt("t", None), TaskNotFound)
+
+
 def test_after_a_loss_it_takes_as_long_as_workers_need_and_is_lost(doubts: Doubts, clock: ManualClock) -> None:
     doubts.notice("a")
     doubts.notice("a")

@@ -74,6 +74,24 @@ async def test_an_id_that_nobody_knows_is_not_found_after_a_moment(store: Memory
         assert len(waiters) == 0
 
 
+async def test_one_whose_registration_is_on_its_way_is_never_not_found(store: MemoryStore, clock: ManualClock) -> None:
+    """Redis went away between a submit and its registration, and comes and goes since."""
+    pending = {"t"}
+    made = Waiters(memory_outside(clock=clock, store=store), SETTINGS, is_pending=pending.__contains__)
+    async with running(made) as waiters:
+        task = await waiting_for(waiters, "t")
+        for _ in range(3):
+            await waiters._recheck()
+            clock.advance(60)
+        assert not task.done()
+        pending.clear()
+        await waiters._recheck()
+        clock.advance(60)
+        await waiters._recheck()
+        with pytest.raises(TaskNotFound):
+            await task
+
+
 async def test_one_that_is_registered_late_is_waited_for(
     waiters: Waiters, store: MemoryStore, clock: ManualClock
 ) -> None:

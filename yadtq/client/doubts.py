@@ -48,6 +48,10 @@ class Doubts:
             self.has_lost = True
         self._incarnation = incarnation
 
+    def outage(self) -> None:
+        """Redis did not answer. What was unknown before may have waited for its registration ever since: count again."""
+        self._since.clear()
+
     def clear(self, task_id: str) -> None:
         """It is known, or nobody waits for it any more."""
         if self._since:

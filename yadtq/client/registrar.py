@@ -70,6 +70,10 @@ class Registrar(Service):
         self._added += len(self._pending) - before
         self._woken.set()
 
+    def is_pending(self, task_id: str) -> bool:
+        """Whether it was added and is not registered yet."""
+        return task_id in self._pending
+
     async def flush(self) -> None:
         """Returns when everything added so far is registered.
 

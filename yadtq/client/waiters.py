@@ -21,7 +21,7 @@ from yadtq.runtime.service import Service, start_services
 from yadtq.store.tasks.verbs import Snapshot, Unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from anyio.abc import TaskStatus as Started
 
@@ -42,11 +42,17 @@ _CLOSED = "the client was closed: ask for results inside `async with app.client(
 
 
 class Waiters(Service):
-    """A service. `final(id)` returns when the task has ended."""
+    """A service. `final(id)` returns when the task has ended.
+
+    is_pending: whether this client has submitted a task whose registration has not reached Redis yet.
+    """
 
     name = "waiters"
 
-    def __init__(self, outside: Outside, settings: Settings) -> None:
+    def __init__(
+        self, outside: Outside, settings: Settings, *, is_pending: Callable[[str], bool] = lambda task_id: False
+    ) -> None:
+        self._is_pending = is_pending
         self._store = outside.store
         self._clock = outside.clock
         self._chance = outside.chance
@@ -170,7 +176,10 @@ class Waiters(Service):
             else:
                 self._doubts.clear(task_id)
         elif task_id in self._waiting and (error := self._doubts.doubt(task_id, found)) is not None:
-            self._fail(task_id, error)
+            if found is None and self._is_pending(task_id):
+                self._doubts.clear(task_id)  # Kafka has it: no lack of Redis can make it unknown
+            else:
+                self._fail(task_id, error)
 
     async def _recheck(self, task_ids: Iterable[str] | None = None) -> None:
         """Look at these or all, and at the data set, and take our channel off what nobody waits for any more."""
@@ -182,6 +191,7 @@ class Waiters(Service):
                 await self._look_at(wanted)
                 await self._unwait()
             except StoreUnavailable as error:
+                self._doubts.outage()
                 log.debug("waiters can't be looked at: %s", error)  # the store says it
 
     async def _look_at(self, task_ids: list[str]) -> None:
@@ -201,6 +211,7 @@ class Waiters(Service):
         try:
             self._doubts.notice(await self._store.incarnation())
         except StoreUnavailable as error:
+            self._doubts.outage()
             log.debug("the data set can't be looked at: %s", error)
             return False
         return True

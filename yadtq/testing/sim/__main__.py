@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import sys
 import time
@@ -13,6 +12,7 @@ from itertools import count, islice
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
+from yadtq.testing.sim.run import keep_imports
 from yadtq.testing.sim.scale import run_scale
 from yadtq.testing.sim.swarm import run_seed, run_twice
 from yadtq.testing.sim.sweep import SCENARIOS, count_points, run_named
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 #: Runs that a process does before it is replaced by a fresh one.
 _RUNS = 50
+_TELL_EVERY = 500
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,6 +46,8 @@ def main(argv: list[str] | None = None) -> int:
         total.add(report)
         if report.problems:
             _tell(report)
+        if total.runs % _TELL_EVERY == 0:
+            print(total.words(time.monotonic() - began), flush=True)
         if given.minutes is not None and time.monotonic() - began > given.minutes * 60:
             break
     print(total.words(time.monotonic() - began), flush=True)
@@ -68,13 +71,13 @@ def _reports(given: argparse.Namespace) -> Iterator[Report]:
 
 def _on_cores(jobs: int, run: Callable[[int], Report], numbers: Iterable[int]) -> Iterator[Report]:
     if jobs <= 1:
-        _calm()
+        keep_imports()
         yield from map(run, numbers)
         return
     left = iter(numbers)
     # A few at a time, so that an endless row of seeds can be broken off.
     with ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn"), initializer=_calm, max_tasks_per_child=_RUNS
+        jobs, mp_context=get_context("spawn"), initializer=keep_imports, max_tasks_per_child=_RUNS
     ) as pool:
         under_way = [pool.submit(run, number) for number in islice(left, 4 * jobs)]
         try:
@@ -83,12 +86,6 @@ def _on_cores(jobs: int, run: Callable[[int], Report], numbers: Iterable[int]) -
                 under_way += [pool.submit(run, number) for number in islice(left, 1)]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _calm() -> None:
-    """What was imported so far lives on: the collection at the end of each run need not look at it."""
-    gc.collect()
-    gc.freeze()
 
 
 class _Total:

@@ -167,11 +167,12 @@ class SimConsumer:
         member, generation = self._member, self._generation
         if member is None:
             return False
+        known = {each: self._logs[each] for each in offsets}
 
         def answer() -> bool:
             if not self._kafka.coordinating:
                 return False
-            ours = {each: offset for each, offset in offsets.items() if not self._is_another(each)}
+            ours = {each: offset for each, offset in offsets.items() if self._identities([each])[each] == known[each]}
             return self._group.commit(member, generation, ours) and len(ours) == len(offsets)
 
         try:

@@ -31,7 +31,6 @@ class Cluster(Protocol):
 
     world: World
     on_commit: list[Callable[[Mapping[Partition, int]], None]]
-    on_deal: list[Callable[[], None]]
 
     @property
     def coordinating(self) -> bool: ...
@@ -195,8 +194,6 @@ class Group:
         if number != self._round or not self.syncing:
             return  # another rebalance has begun
         self.syncing = False
-        for hear in self._kafka.on_deal:
-            hear()
         deal: dict[int, list[Partition]] = {id(member): [] for member in self.members}
         topics = {topic for each in self.members for topic in each.consumer.topics}
         for turn, partition in enumerate(self._kafka.partitions_of(topics)):

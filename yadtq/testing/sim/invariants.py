@@ -92,8 +92,6 @@ class Judge:
         #: Tasks whose last record went with its topic, and tasks whose state was damaged: their end is nobody's promise.
         self.deleted: set[str] = set()
         self.damaged: set[str] = set()
-        #: The highest committed offsets.
-        self.committed: dict[Partition, int] = {}
         self.dead: set[tuple[Partition, int]] = set()
         redis.watch = self._watch
         redis.on_loss.append(self._granted.clear)
@@ -238,14 +236,12 @@ class Judge:
         group = self._kafka.group("yadtq." + self._prefix.split(".")[1])
         for partition, offset in offsets.items():
             log = self._kafka.logs[partition]
-            self.committed[partition] = max(offset, self.committed.get(partition, 0))
             if offset > log.end:
                 self._world.fail(f"{offset} of {partition[1]} was committed, the log ends at {log.end}")
             for each in range(max(group.committed.get(partition, 0), log.start), offset):
                 self._settle((partition, each))
 
     def _reset(self, partition: Partition) -> None:
-        self.committed.pop(partition, None)
         self.dead = {place for place in self.dead if place[0] != partition}
         for place in [place for place in self._ids if place[0] == partition]:
             task_id = self._ids.pop(place)

@@ -85,7 +85,6 @@ class SimKafka(Server):
         self.compacted: set[str] = set()
         self.on_append: list[Callable[[MemoryRecord], None]] = []
         self.on_reset: list[Callable[[Partition], None]] = []
-        self.on_deal: list[Callable[[], None]] = []
         self.on_commit: list[Callable[[Mapping[Partition, int]], None]] = []
 
     @property

@@ -15,7 +15,7 @@ from yadtq.testing.sim.world import Violation, World
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Report", "in_world"]
+__all__ = ["Report", "in_world", "keep_imports"]
 
 
 @dataclass
@@ -72,6 +72,12 @@ def in_world(seed: int, play: Callable[[World, Report], None]) -> Report:
             gc.enable()
     report.seconds = time.perf_counter() - began
     return report
+
+
+def keep_imports() -> None:
+    """What was imported so far lives on: the collection at the end of each run need not look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 def _tidy(world: World) -> None:

@@ -32,8 +32,6 @@ __all__ = ["Plan", "Scenario"]
 
 _APP = "sim"
 _BALANCE_S = 2.0
-#: Workers notice a loss with their next renewal, and then read their backlog.
-_REBUILT_S = 8.0
 
 
 @dataclass
@@ -75,8 +73,6 @@ class Scenario:
         self.notes = Submissions()
         self._nodes: dict[str, Node] = {}
         self.fleet = Fleet(self, plan.workers, hosts=plan.hosts, grace_s=self.options.grace_s)
-        self._deals: list[float] = []
-        self.kafka.on_deal.append(lambda: self._deals.append(world.now))
         self.clients: list[Node] = []
         self._calm_at: float | None = None
 
@@ -125,13 +121,7 @@ class Scenario:
         return self.settings.lease_s + self.settings.session_timeout_s + 10.0
 
     def _check_known(self) -> None:
-        """Whoever asks for a task that waits in Kafka must not be told that nobody knows it.
-
-        A worker that was not there when the data were lost does not know that they were.
-        """
-        losses = self.redis.lost_at
-        if losses and any(0 <= at - losses[-1] <= _REBUILT_S for at in (*self.fleet.changes, *self._deals)):
-            return
+        """Whoever asks for a task that waits in Kafka must not be told that nobody knows it."""
         for task_id in sorted((self.judge.unfinished & self.notes.acknowledged.keys()) - self.judge.damaged):
             if self.jobs[task_id].kind != "unknown" and self.judge._state(task_id).status is None:
                 self.world.fail(f"Redis knows nothing of {task_id}, which waits in Kafka")
@@ -206,6 +196,15 @@ class Scenario:
     @property
     def all_ended(self) -> bool:
         return not self.judge.unfinished and not any(client.alive for client in self.clients)
+
+    def uncommitted(self) -> list[tuple[int, int, int]]:
+        """Partition, committed offset and end of those that are not committed up to their end."""
+        committed = self.kafka.group(self.names.group).committed
+        return [
+            (number, committed.get((topic, number), 0), log.end)
+            for (topic, number), log in self.kafka.logs.items()
+            if topic.startswith(self.task_prefix) and committed.get((topic, number), 0) != log.end
+        ]
 
     def where_is(self, task_id: str) -> str:
         """For a report."""

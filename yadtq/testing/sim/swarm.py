@@ -20,6 +20,7 @@ __all__ = ["draw_plan", "run_seed", "run_twice"]
 
 #: Nothing may change any more after everything has ended.
 _AFTER_S = 15.0
+_COMMITTED_AGAIN_S = 40.0
 
 
 def draw_plan(chance: Random) -> Plan:
@@ -132,4 +133,6 @@ def _quiet(scenario: Scenario, report: Report) -> None:
     if not world.run(lambda: scenario.all_ended, within_s):
         report.problems.append(f"not everything has ended {within_s:.0f} s after the last fault")
     world.pass_time(_AFTER_S)
+    # A commit that arrives late sets an offset back; now and then everything is committed again.
+    world.run(lambda: not scenario.uncommitted(), _COMMITTED_AGAIN_S)
     report.problems += list(final_problems(scenario))

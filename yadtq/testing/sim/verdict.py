@@ -105,16 +105,14 @@ def _clients(scenario: Scenario) -> Iterator[str]:
             yield f"a client was told {value!r} of {task_id}, and it is {end.payload!r}"
     if notes.lost and not scenario.redis.lost_at:
         yield f"results are lost, though Redis has kept its data: {sorted(notes.lost)[:5]}"
-    if notes.not_found and not scenario.judge.touches:
+    if notes.not_found - scenario.judge.deleted - scenario.judge.damaged:
         yield f"a client was told that its own tasks are unknown: {sorted(notes.not_found)[:5]}"
     waiting = notes.waiting - scenario.judge.deleted
-    if waiting and not scenario.redis.lost_at:
+    if waiting:
         yield f"clients still wait for {sorted(waiting)[:5]}"
 
 
 def _partitions(scenario: Scenario) -> Iterator[str]:
     """All is committed when all has ended."""
-    committed = scenario.judge.committed  # the late commit of a former owner may have set it back since
-    for (topic, number), log in scenario.kafka.logs.items():
-        if topic.startswith(scenario.task_prefix) and committed.get((topic, number), 0) != log.end and log.end:
-            yield f"partition {number} is committed up to {committed.get((topic, number))}, it ends at {log.end}"
+    for number, committed, end in scenario.uncommitted():
+        yield f"partition {number} is committed up to {committed}, it ends at {end}"

@@ -102,8 +102,8 @@ class SimWard(Ward):
             self._world.kill(self.node)
 
     async def close(self) -> None:
-        self.ended = True
         self.kill()
+        self._over()
 
 
 def _parse(data: bytes, loop: SimLoop) -> tuple[dict[str, Any], bytes]:
