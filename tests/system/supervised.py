@@ -50,7 +50,7 @@ class Morgue:
     down: int = 0
     buried: list[str] = field(default_factory=list)
 
-    async def bury(self, worker: str) -> None:
+    async def bury(self, worker: str, *, outside: bool = False) -> None:
         if self.down > 0:
             self.down -= 1
             raise StoreUnavailable("Redis is down")
