@@ -66,6 +66,8 @@ __all__ = [
     "YadtqError",
 ]
 
+_YEAR_S = 31_536_000
+
 
 class YadtqError(Exception):
     """Root of everything YADTQ raises. Survives pickling, with its attributes."""
@@ -265,18 +267,27 @@ class TaskTimeout(YadtqError):
 
 
 class Retry(YadtqError):
-    """Raise inside a task to be run again, whatever `retries` says of other errors.
+    """Raise inside a task to be run again: `raise Retry("not ready yet", delay=5)`. Also within an exception group.
 
-    delay: seconds until the next attempt; None takes the task's back-off. Counts against `retries`.
+    delay: seconds until the next attempt, a year at most; None takes the task's back-off. Counts against `retries`; for a
+    task with `retries=0` up to 100 attempts. Raises `ConfigError` for a delay that is no such number.
     """
 
     def __init__(self, reason: str = "retry asked for", *, delay: float | None = None) -> None:
-        self.delay = delay
+        self.delay = None if delay is None else self.checked(delay)
         super().__init__(reason)
+
+    @staticmethod
+    def checked(delay: Any) -> float:
+        """A delay in seconds. Raises `ConfigError`."""
+        if isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay <= _YEAR_S:
+            what = f"{delay}" if isinstance(delay, int | float) and abs(delay) < 1e15 else f"a {type(delay).__name__}"
+            raise ConfigError(f"Retry(delay=...) takes seconds, from 0 to {_YEAR_S:,}, not {what}")
+        return float(delay)
 
 
 class Discard(YadtqError):
-    """Raise inside a task to fail it at once, with no further attempt."""
+    """Raise inside a task to fail it at once, with no further attempt. Also within an exception group."""
 
 
 class ResultTooLarge(Discard):

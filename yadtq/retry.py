@@ -7,10 +7,27 @@ half of it is sure, half is random, so that neighbours which failed together do 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from yadtq.errors import Discard, Retry
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 __all__ = ["RetryPolicy"]
+
+
+#: Of a task that asks for it and has no number of its own: bounded, like everything.
+_ASKED_RETRIES = 100
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions in a group, as a task group raises them, or the exception itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +42,16 @@ class RetryPolicy:
         """Seconds until the next attempt, or None: give up.
 
         failures: failed attempts so far, this one included (attempts that ended with their process don't count).
-        jitter: a random number in [0, 1).
+        jitter: a random number in [0, 1). Raises `ConfigError` for a `Retry` whose delay is no number of seconds.
         """
-        if isinstance(error, Discard) or failures > self.retries:
+        errors = list(_leaves(error))
+        asked = next((each for each in errors if isinstance(each, Retry)), None)
+        most = _ASKED_RETRIES if asked is not None and self.retries == 0 else self.retries
+        if failures > most or any(isinstance(each, Discard) for each in errors):
             return None
-        if isinstance(error, Retry) and error.delay is not None:
-            return max(0.0, error.delay)
+        # A subclass may not have called `Retry.__init__`, or may have set the delay itself.
+        if (delay := getattr(asked, "delay", None)) is not None:
+            return Retry.checked(delay)
         # 2**1000 would overflow a float; past 60 doublings the cap has long won.
         ceiling = min(self.cap_s, self.base_s * 2.0 ** min(failures - 1, 60))
         return ceiling * (0.5 + jitter / 2)

@@ -1,4 +1,6 @@
-"""Kafka for one part of a worker: a consumer that hands out what the test gives it, and a producer that keeps what it gets."""
+"""Kafka for one part of a worker: a consumer that hands out what the test gives it, and a producer that keeps what it
+gets.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ __all__ = ["ScriptedConsumer", "Sink"]
 
 
 class ScriptedConsumer:
-    """`seams.TaskConsumer`. polls: what was asked for, in order. refuse: commits are refused. assigned: at the start."""
+    """`seams.TaskConsumer`. polls: what was asked for, in order. refuse: commits are refused. assigned: at the start.
+    """
 
     def __init__(self, *assigned: Partition) -> None:
         self.batches: deque[dict[Partition, list[MemoryRecord]]] = deque()

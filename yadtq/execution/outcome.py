@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
-from yadtq.errors import Discard, InvalidArguments, Retry, TaskTimeout
+from yadtq.errors import ConfigError, Discard, InvalidArguments, Retry, TaskTimeout
 from yadtq.execution.attempt import StopReason
 from yadtq.options import effective
 from yadtq.wire.codec import encode
@@ -73,7 +73,10 @@ def _outcome(attempt: Attempt, error: BaseException, jitter: float) -> Outcome:
         error = late
     name, message, text = type(error).__name__, _message(error), _traceback(error)
     # Arguments that don't fit won't fit the next time.
-    delay = None if isinstance(error, InvalidArguments) else rules.retry.delay(attempt.failures + 1, error, jitter)
+    try:
+        delay = None if isinstance(error, InvalidArguments) else rules.retry.delay(attempt.failures + 1, error, jitter)
+    except ConfigError as wrong:
+        return Outcome(attempt, TaskStatus.FAILED, error_payload("ConfigError", str(wrong), text))
     if delay is None:
         return Outcome(attempt, TaskStatus.FAILED, error_payload(name, message, text))
     log.info("%r failed (%s: %s), next in %.1f s", attempt, name, message, delay)

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import tempfile
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -120,17 +120,17 @@ class Ward:
 
     async def _start(self) -> None:
         answers_read, answers_write = os.pipe()
-        faults = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        faults = _fault_file()
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=asyncio.subprocess.PIPE,
-                pass_fds=(answers_write, faults.fileno()),
-                env={**self._environ, CHILD_FDS: f"{answers_write},{faults.fileno()}"},
+                pass_fds=(answers_write, faults),
+                env={**self._environ, CHILD_FDS: f"{answers_write},{faults}"},
             )
         except BaseException:  # also a cancelled start must leave no pipe
             os.close(answers_read)
-            faults.close()
+            os.close(faults)
             raise
         finally:
             os.close(answers_write)
@@ -149,7 +149,7 @@ class Ward:
         process: asyncio.subprocess.Process,
         reader: asyncio.StreamReader,
         transport: asyncio.BaseTransport,
-        faults: IO[bytes],
+        faults: int,
     ) -> None:
         """Until the child has ended: then whoever is in it is told."""
         try:
@@ -165,9 +165,8 @@ class Ward:
             self.kill()
             code = await process.wait()
             self.ended = True
-            faults.seek(0)
-            stack = faults.read(64 * 1024).decode(errors="backslashreplace").strip()
-            faults.close()
+            stack = os.pread(faults, 64 * 1024, 0).decode(errors="backslashreplace").strip()
+            os.close(faults)
             self._tell_end(code, stack)
 
     def _hear(self, header: dict[str, Any], body: bytes) -> None:
@@ -216,6 +215,14 @@ class Ward:
             await asyncio.wait([self._listener], timeout=_STOP_S)
             self.kill()
             await asyncio.wait([self._listener], timeout=_STOP_S)
+
+
+def _fault_file() -> int:
+    """Where the child's faulthandler writes: memory where the system has it, so that to read it never waits for a disk."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("yadtq-faults")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def child_command(app: str, worker_id: str) -> list[str]:
