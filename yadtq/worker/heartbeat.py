@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import anyio
 
-from yadtq.errors import BrokerUnavailable
+from yadtq.errors import BrokerRefused, BrokerUnavailable
 from yadtq.runtime.seams import OutRecord
 from yadtq.runtime.service import Service
 from yadtq.wire.heartbeat import Heartbeat, seal
@@ -120,7 +120,7 @@ class Heart(Service):
         )
         try:
             await self._producer.append([record])
-        except BrokerUnavailable as error:
+        except (BrokerUnavailable, BrokerRefused) as error:
             # The supervisor knows by its canary that it can't see us; nothing here depends on the beat.
             log.warning("heartbeat not sent: %s", error)
         finally:
