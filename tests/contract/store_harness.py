@@ -34,7 +34,10 @@ _ADVANCE = """
 local ms = tonumber(ARGV[2])
 for _, key in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do
   if key == ARGV[1] .. 'dead' then
-    for _, worker in ipairs(redis.call('HKEYS', key)) do redis.call('HINCRBY', key, worker, -ms) end
+    for _, worker in ipairs(redis.call('HKEYS', key)) do
+      local at, outside = string.match(redis.call('HGET', key, worker), '^(%d+)(.*)$')
+      redis.call('HSET', key, worker, string.format('%d', at - ms) .. outside)
+    end
   elseif redis.call('TYPE', key).ok == 'hash' and redis.call('HEXISTS', key, 'l') == 1 then
     redis.call('HINCRBY', key, 'l', -ms)
   end

@@ -55,7 +55,7 @@ def verbs(nonce: str, restorable: bool) -> dict[str, Callable[[Store], Awaitable
     lease = Lease("t", nonce, 1, restorable)
     calls: dict[str, Callable[[Store], Awaitable[object]]] = {
         "register": lambda store: store.tasks.register(["t"]),
-        "claim": lambda store: store.tasks.claim("w2", [Claim("t", nonce)], 0),
+        "claim": lambda store: store.tasks.claim("w2", [Claim("t", nonce)], 1),
         "renew": lambda store: store.tasks.renew("w2", [lease]),
         "release": lambda store: store.tasks.release([lease]),
     }
@@ -179,7 +179,7 @@ class TestClaim:
         await harness.store.tasks.claim("dies", [Claim("a", "n")], 0)
         await harness.store.tasks.claim("lives", [Claim("b", "n")], 0)
         await harness.store.deaths.bury("dies")
-        replies = await harness.store.tasks.claim("next", [Claim("a", "m"), Claim("b", "m")], 0)
+        replies = await harness.store.tasks.claim("next", [Claim("a", "m"), Claim("b", "m")], 1)
         assert replies[0] == ClaimReply(2, crashes=1)
         assert replies[1].verdict == WAIT
 

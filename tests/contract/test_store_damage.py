@@ -27,7 +27,7 @@ PAST_LEASE = 2 * STEP_MS
 
 
 async def claim(harness: Harness, nonce: str, worker: str = "w", task_id: str = "t") -> ClaimReply:
-    return (await harness.store.tasks.claim(worker, [Claim(task_id, nonce)], 0))[0]
+    return (await harness.store.tasks.claim(worker, [Claim(task_id, nonce)], 1))[0]
 
 
 async def status(harness: Harness, task_id: str = "t") -> S | None:
