@@ -24,18 +24,19 @@ class Slots:
         assert 0 <= count <= self.free
         self.free -= count
         self.reserved += count
-        self._idle.clear()
+        if self.free < self.total:
+            self._idle.clear()
 
     def give_back(self, count: int) -> None:
         """Reserved slots that are not needed."""
-        assert count <= self.reserved
+        assert 0 <= count <= self.reserved
         self.reserved -= count
         self.free += count
         self._note_idle()
 
     def start(self, count: int) -> None:
         """Reserved slots are taken by attempts."""
-        assert count <= self.reserved
+        assert 0 <= count <= self.reserved
         self.reserved -= count
         self.running += count
 
