@@ -132,9 +132,20 @@ class SimLoop:
         tasks = self._tasks
         tasks.append(task)
         if len(tasks) > self._clean_at:
+            self.report_lost_errors()
             self._tasks = [each for each in tasks if not each.done()]
             self._clean_at = 2 * len(self._tasks) + 1_000
         return task
+
+    def report_lost_errors(self) -> None:
+        """Exceptions that nobody has looked at: asyncio reports them when the task is collected, which is too late here."""
+        for task in self._tasks:
+            if task.done() and task._log_traceback:
+                context = {
+                    "message": f"the error of {task.get_name()} was never retrieved",
+                    "exception": task.exception(),
+                }
+                self.world.on_loop_error(self, context)
 
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> _Handle:
         handle = _Handle(self, callback, args, context, 0.0)

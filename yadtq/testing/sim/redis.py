@@ -82,10 +82,10 @@ class SimRedis(Server):
         for listener in list(self.listeners):
             listener.disconnect()
 
-    def answer(self, family: str, verb: str, args: tuple[Any, ...]) -> Any:
+    def answer(self, family: str, verb: str, args: tuple[Any, ...], words: dict[str, Any]) -> Any:
         """One verb, in one step."""
         after = self.watch(verb, args)
-        found = step(getattr(getattr(self.data, family), verb)(*args))
+        found = step(getattr(getattr(self.data, family), verb)(*args, **words))
         if after is not None:
             after(found)
         return found
@@ -144,8 +144,8 @@ class _Family:
         store, name = self._store, self._name
         redis = store._redis
 
-        async def call(*args: Any) -> Any:
-            return await store.ask(verb, partial(redis.answer, name, verb, args), detail=_words(verb, args))
+        async def call(*args: Any, **words: Any) -> Any:
+            return await store.ask(verb, partial(redis.answer, name, verb, args, words), detail=_words(verb, args))
 
         setattr(self, verb, call)
         return call

@@ -54,6 +54,9 @@ def in_world(seed: int, play: Callable[[World, Report], None]) -> Report:
     try:
         try:
             play(world, report)
+            for node in world.nodes:
+                if node.alive:
+                    node.loop.report_lost_errors()
         except Violation as violation:
             report.problems.append(str(violation))
         report.problems += [problem for problem in world.problems if problem not in report.problems]
