@@ -8,10 +8,13 @@ import pytest
 
 from tests.contract.broker_harness import KafkaHarness, Member
 from tests.support.raw_batches import append_raw, batch_of, with_bad_header
+from tests.support.stacks import Servers
 from yadtq.runtime.seams import OutRecord, Unreadable
 
 if TYPE_CHECKING:
-    from tests.support.stacks import Servers
+    from collections.abc import Callable
+
+    from tests.support.kafka_server import KafkaServer
 
 
 @pytest.mark.parametrize("codec", [1, 2, 3, 4], ids=["gzip", "snappy", "lz4", "zstd"])
@@ -71,3 +74,38 @@ async def test_the_heartbeats_behind_an_odd_record_are_seen(stack: Servers, app_
         assert not [record for record in await broker.recent(topic, 60) if isinstance(record, Unreadable)]
     finally:
         await producer.stop()
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+async def test_a_batch_that_is_damaged_on_the_brokers_disk_is_kept_as_bytes(
+    kafka_server: Callable[..., KafkaServer], app_name: str
+) -> None:
+    kafka = kafka_server()
+    await kafka.start()
+    harness = KafkaHarness(Servers(kafka.address, "redis://127.0.0.1:1/0", "kafka"), app_name)
+    broker = harness.process()
+    await broker.provision(["default"])
+    topic = harness.names.tasks("default")
+    producer = broker.producer()
+    await producer.start()
+    for value in (b"before", b"to be damaged", b"behind"):
+        await producer.append([OutRecord(topic, value, partition=0)])
+    await producer.append([OutRecord(topic, b"beside", partition=1)])
+    await producer.stop()
+    await kafka.stop()  # a clean one, after which a broker does not check its logs
+    (segment,) = kafka.directory.glob(f"data/{topic}-0/*.log")
+    segment.write_bytes(segment.read_bytes().replace(b"to be damaged", b"to be dbmaged"))
+    await kafka.start()
+    member = await Member(harness).start()
+    try:
+        await member.until(lambda: len(member.records) == 4)
+        found = [record for record in member.records if record.partition == 0]
+        assert [record.offset for record in found] == [0, 1, 2]
+        assert [found[0].value, found[2].value] == [b"before", b"behind"]
+        lost = found[1]
+        assert isinstance(lost, Unreadable)
+        assert "checksum" in lost.reason
+        assert b"to be dbmaged" in (lost.value or b"")
+    finally:
+        await member.consumer.stop()
