@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import anyio
@@ -60,7 +61,8 @@ class Waiters(Service):
         self._waiting: dict[str, asyncio.Future[Snapshot]] = {}
         self._users: dict[str, int] = {}
         #: Tasks that nobody here waits for any more, and that Redis still has our channel for.
-        self._left: set[str] = set()
+        #: In order: what is sent must not depend on the hash seed of the process.
+        self._left: dict[str, None] = {}
         self._registrations = MicroBatch(self._register, limit=_BATCH, at_once=2, timeout_s=settings.redis_timeout_s)
         self._recheck_now = asyncio.Event()
         self._stopped = False
@@ -148,7 +150,7 @@ class Waiters(Service):
         future = self._waiting.pop(task_id)
         if not future.done():
             future.cancel()
-            self._left.add(task_id)
+            self._left[task_id] = None
 
     async def _register(self, task_ids: Sequence[str]) -> list[Found]:
         return await self._store.tasks.wait(self._channel, task_ids)
@@ -203,7 +205,9 @@ class Waiters(Service):
     async def _unwait(self) -> None:
         while self._left and not self._stopped:
             # One that is waited for again meanwhile may be taken off, too: then its next re-check hears of the end.
-            part = [self._left.pop() for _ in range(min(_BATCH, len(self._left)))]
+            part = list(islice(self._left, _BATCH))
+            for task_id in part:
+                del self._left[task_id]
             await self._store.tasks.unwait(self._channel, [task_id for task_id in part if task_id not in self._waiting])
 
     async def _look_for_loss(self) -> bool:
