@@ -28,7 +28,8 @@ __all__ = ["Settings", "SupervisorSettings", "WorkerSettings"]
 _FOREIGN = ("YADTQ_TEST_", "YADTQ_SLOT", "YADTQ_PIPE")
 
 
-#: What Kubernetes tells every container of a Service whose name begins with "yadtq": addresses that nobody set as a setting.
+#: What Kubernetes tells every container of a Service whose name begins with "yadtq": addresses that nobody set as a
+#: setting.
 _KUBERNETES = re.compile(
     r"YADTQ(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
@@ -154,7 +155,11 @@ class WorkerSettings(_Base):
     threads: int = Field(32, ge=1, le=1_000, description="sync tasks running at once")
     queues: Annotated[tuple[str, ...], NoDecode] = Field(("default",), min_length=1)
 
-    window: int = Field(4_000, ge=10, description="records received and not finished, at most; 64 a partition at least")
+    window: int = Field(
+        4_000,
+        ge=10,
+        description="records that run or could run, at most; 64 a partition at least; ten times as many may wait",
+    )
     span: int = Field(20_000, ge=10, description="offsets from the watermark to the newest record of a partition")
     straggler_age_s: float = Field(3_600.0, gt=0, description="a record held longer is moved to the partition's tail")
     commit_interval_s: float = Field(0.5, gt=0)

@@ -1,6 +1,6 @@
 """How much may be fetched now, and from where: a pure decision.
 
-Two bounds (G5). The window bounds memory: records received and not finished, those that wait for a retry included. The
+Two bounds (G5). The window bounds memory: records received and not finished. The
 span bounds repetition: how far a partition may run ahead of its watermark. Every partition has its share of the window, so
 that one with a long backlog can't fill it and keep the others from being read at all.
 """
@@ -19,6 +19,7 @@ __all__ = ["LEAST_SHARE", "Allowance", "allowance"]
 
 #: With many partitions the window grows to this much for each: smaller polls would cost more than they fetch.
 LEAST_SHARE = 64
+_ASIDE_WINDOWS = 10
 
 
 class Allowance(NamedTuple):
@@ -43,10 +44,12 @@ def allowance(
     """most: records at once, whatever the room.
 
     A poll may bring all its records from one partition. So a partition is asked as long as it has not used half of its
-    share, and for no more than the other half at once.
+    share, and for no more than the other half at once. What waits for a time or an event does not count, up to ten windows of
+    it: a thousand tasks in a back-off must not keep an ordinary one behind them waiting.
     """
     half_share = max(window // max(1, len(assigned)), LEAST_SHARE) // 2
     most = min(most, half_share)
+    aside_counts = sum(tracker.aside for tracker in trackers.values()) > _ASIDE_WINDOWS * window
     roomy: list[Partition] = []
     stalled: list[Partition] = []
     for partition in assigned:
@@ -54,7 +57,7 @@ def allowance(
         left = span if tracker is None else span - tracker.span
         if left <= 0:
             stalled.append(partition)
-        elif tracker is None or tracker.in_flight < half_share:
+        elif tracker is None or tracker.in_flight - (0 if aside_counts else tracker.aside) < half_share:
             roomy.append(partition)
             most = min(most, left)
     if not roomy:

@@ -29,6 +29,9 @@ class Source(Protocol):
     lost: bool
     """It is another worker's by now: what still waits is dropped."""
 
+    aside: int
+    """How many of its deliveries wait for a time or an event."""
+
     def release(self, delivery: Delivery) -> None:
         """Nothing needs the record any more. Twice is once."""
         ...

@@ -116,7 +116,7 @@ class Stragglers(Service):
         for delivery in found:
             self._copy(partition, delivery)
         if found:
-            log.info("%d records move to the tail of %s/%d: %r first", len(found), *partition, found[0])
+            log.info("%d records are moved to the tail of %s/%d: %r first", len(found), *partition, found[0])
 
     def _copy(self, partition: Partition, delivery: Delivery) -> None:
         record = delivery.record

@@ -24,7 +24,7 @@ class PartitionTracker(Generic[T]):
     start: the first offset received. lost: the partition has gone to another worker; nothing may be committed any more.
     """
 
-    __slots__ = ("_in_flight", "committed", "last_ms", "last_seen", "lost", "position", "unconfirmed")
+    __slots__ = ("_in_flight", "aside", "committed", "last_ms", "last_seen", "lost", "position", "unconfirmed")
 
     def __init__(self, start: int) -> None:
         # Not a dict: taking its head scans the tombstones of all heads before (60 k of them: 0.47 s, not 0.005 s).
@@ -32,6 +32,8 @@ class PartitionTracker(Generic[T]):
         self.last_seen = start - 1
         self.committed = start
         self.lost = False
+        #: Of those in flight, how many wait for a time or an event: kept by the waiting room.
+        self.aside = 0
         #: Assigned again, and not known yet whether another worker had the partition meanwhile: nothing is committed.
         self.unconfirmed = False
         #: The time stamp of the last record received, ms since the epoch.

@@ -64,11 +64,13 @@ class WaitingRoom:
     def park(self, delivery: Delivery, seconds: float) -> None:
         """Until a time."""
         delivery.place = _PARKED
+        delivery.source.aside += 1
         heapq.heappush(self._parked, (self._clock.monotonic() + seconds, next(self._serial), delivery))
 
     def hold(self, delivery: Delivery, key: Hashable) -> None:
         """Until the event `key`."""
         delivery.place = _GATED
+        delivery.source.aside += 1
         held = self._gated.setdefault(key, [])
         heapq.heappush(held, (delivery.received_at, delivery.record.offset, next(self._serial), delivery))
 
@@ -83,6 +85,7 @@ class WaitingRoom:
         while held and len(woken) != most:
             delivery = heapq.heappop(held)[-1]
             # One of a lost partition is dropped here: it would use the event up, and nobody else would be woken.
+            delivery.source.aside -= 1
             if delivery.source.lost:
                 delivery.place = Place.DROPPED
             else:
@@ -100,6 +103,7 @@ class WaitingRoom:
         for entry in self._parked:
             if entry[2].source.lost:
                 entry[2].place = Place.DROPPED
+                entry[2].source.aside -= 1
             else:
                 kept.append(entry)
         heapq.heapify(kept)
@@ -116,7 +120,10 @@ class WaitingRoom:
     def wake_all(self) -> None:
         """Everything parked is due now."""
         parked, self._parked = self._parked, []
-        self.put_first([delivery for _, _, delivery in sorted(parked)])
+        woken = [delivery for _, _, delivery in sorted(parked)]
+        for delivery in woken:
+            delivery.source.aside -= 1
+        self.put_first(woken)
 
     def take(self, most: int) -> list[Delivery]:
         """Up to `most` deliveries to claim: those whose turn it is, and which no gate holds back."""
@@ -149,7 +156,9 @@ class WaitingRoom:
         now = self._clock.monotonic()
         due = []
         while self._parked and self._parked[0][0] <= now:
-            due.append(heapq.heappop(self._parked)[2])
+            delivery = heapq.heappop(self._parked)[2]
+            delivery.source.aside -= 1
+            due.append(delivery)
         if due:
             self.put_first(due)
 

@@ -29,6 +29,8 @@ __all__ = ["Periodic", "Service", "ServiceEnded", "Stage", "first_cause", "start
 
 log = logging.getLogger("yadtq.service")
 
+_FAILURES_IN_A_ROW = 10
+
 
 class Stage(IntEnum):
     """What a service's work has to wait for at the end: all stages before its own are drained first."""
@@ -76,6 +78,8 @@ class Periodic(Service):
 
     def __init__(self) -> None:
         self._stopped = anyio.Event()
+        #: Rounds that failed in a row.
+        self.failures = 0
 
     @abstractmethod
     def interval_s(self) -> float:
@@ -83,7 +87,7 @@ class Periodic(Service):
 
     @abstractmethod
     async def tick(self) -> None:
-        """One round. Errors that may pass are its own; what it raises ends the service."""
+        """One round. Errors that may pass are its own; one that it raises is logged, and the next round is tried."""
 
     def stop(self) -> None:
         self._stopped.set()
@@ -97,7 +101,20 @@ class Periodic(Service):
                     await self._stopped.wait()
                     return
             wait = True
+            await self._try_tick()
+
+    async def _try_tick(self) -> None:
+        try:
             await self.tick()
+        except Exception:
+            # A defect of ours, or an answer that nobody has thought of: one round is lost. A loop that always fails ends its
+            # process, since something that the process needs is not done.
+            self.failures += 1
+            if self.failures >= _FAILURES_IN_A_ROW:
+                raise
+            log.exception("a round of service %s failed; it goes on", self.name)
+        else:
+            self.failures = 0
 
 
 class _Stopping(Protocol):

@@ -23,6 +23,7 @@ from yadtq.wire import exits
 from yadtq.wire.inherited import Inherited
 from yadtq.worker.logs import quieten_aiokafka
 from yadtq.worker.parent import report_to_supervisor
+from yadtq.worker.process import protect_from_forks, run_to_its_end
 from yadtq.worker.worker import Worker, make_worker
 
 if TYPE_CHECKING:
@@ -105,8 +106,8 @@ def main(argv: list[str] | None = None) -> int:
             await serve(make_worker(app, options, inherited, app_path=arguments.app))
 
         calm_the_collector()
-        with asyncio.Runner(loop_factory=loop_factory(options.loop)) as runner:
-            runner.run(start())
+        protect_from_forks()
+        run_to_its_end(start, loop_factory(options.loop))
     except ConfigError as error:
         print(f"yadtq: {error}", file=sys.stderr)
         report_to_supervisor(inherited.pipe, str(error))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from yadtq.execution.quarantine.quarantine import Quarantine, Unconfined
 from yadtq.execution.quarantine.ward import Ward, child_command
 from yadtq.execution.runners.threads import ThreadRunner
+from yadtq.worker.collector import Collector
 from yadtq.worker.facts import rss_bytes
 from yadtq.worker.parent import Parent
 from yadtq.worker.watchdog import Watchdog
@@ -47,11 +48,11 @@ class Machine:
         """The real one. pipe: see `Parent`. app_path: `module:attribute`, for child processes; None: there are none."""
         watchdog = Watchdog(outside.clock, options.block_limit_s)
         if app_path is None:
-            return cls(parent=Parent(pipe), services=(watchdog,))
+            return cls(parent=Parent(pipe), services=(watchdog, Collector(rss_bytes)))
         quarantine = Quarantine(
             make=lambda size: Ward(
                 command=child_command(app_path, worker_id), environ=os.environ, size=size, clock=outside.clock
             ),
             clock=outside.clock,
         )
-        return cls(parent=Parent(pipe), services=(watchdog, quarantine), suspects=quarantine)
+        return cls(parent=Parent(pipe), services=(watchdog, Collector(rss_bytes), quarantine), suspects=quarantine)
