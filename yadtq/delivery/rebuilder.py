@@ -30,6 +30,7 @@ _LOOK_S = 1.0
 _MOST = 500
 #: Time stamps of records are by the clocks of clients and brokers, the birth of a data set by Redis's.
 _SKEW_MS = 60_000
+_SILENT_LOOKS = 2
 
 
 class Rebuilder(Periodic):
@@ -53,6 +54,8 @@ class Rebuilder(Periodic):
         self._data_set = data_set
         #: For which data set a partition needs no further look.
         self._done: dict[Partition, str] = {}
+        #: How many looks ago a partition was assigned.
+        self._silent: dict[Partition, int] = {}
 
     def interval_s(self) -> float:
         return _LOOK_S
@@ -63,10 +66,16 @@ class Rebuilder(Periodic):
         if not born_ms.isdigit():
             return
         self._done = {each: self._done[each] for each in partitions.assigned if each in self._done}
+        self._silent = {each: self._silent.get(each, 0) + 1 for each in partitions.assigned}
         for partition in partitions.assigned:
+            if self._done.get(partition) == data_set:
+                continue
             oldest_ms = partitions.oldest_ms(partition)
-            if self._done.get(partition) == data_set or oldest_ms is None:
-                continue  # nothing has come from it yet: the first batch tells how old it is
+            if oldest_ms is None:
+                # The first batch tells how old the backlog is. If there is no room for one, nobody knows: it is registered.
+                if self._silent[partition] < _SILENT_LOOKS or await self._is_empty(partition):
+                    continue
+                oldest_ms = 0
             try:
                 if oldest_ms < int(born_ms) + _SKEW_MS:
                     count = await self._rebuild(partition)
@@ -75,6 +84,10 @@ class Rebuilder(Periodic):
                 log.info("the backlog of %s/%d can't be registered yet: %s", *partition, error)
             else:
                 self._done[partition] = data_set
+
+    async def _is_empty(self, partition: Partition) -> bool:
+        position = await self._consumer.position(partition)
+        return position is None or self._consumer.lag(partition, position) == 0
 
     async def _rebuild(self, partition: Partition) -> int:
         # Not simply from the watermark on: what is finished above it must not be told as QUEUED, for nobody would ever
