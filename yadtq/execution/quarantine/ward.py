@@ -75,13 +75,21 @@ class Ward:
 
     async def run(self, attempt: Attempt) -> Outcome:
         """What became of it. Raises `Died`, or OSError if no process can be started now."""
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        # From now on, not only when it has started: a ward that seems to be idle is closed.
+        self._inside[attempt.envelope.id] = attempt, answer
+        try:
+            return await self._run(attempt, answer)
+        finally:
+            if self._inside.get(attempt.envelope.id, (None,))[0] is attempt:
+                del self._inside[attempt.envelope.id]
+
+    async def _run(self, attempt: Attempt, answer: asyncio.Future[Outcome]) -> Outcome:
         async with self._starting:
             if self._process is None:
                 await self._start()
         if self.ended:
             raise OSError("the child process has just ended")
-        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self._inside[attempt.envelope.id] = attempt, answer
         order = {
             "op": "run",
             "attempt": attempt.number,
@@ -90,10 +98,7 @@ class Ward:
             "failures": attempt.failures,
         }
         self._say(frame(order, encode_envelope(attempt.envelope)))
-        try:
-            return await self._answered(attempt, answer)
-        finally:
-            self._inside.pop(attempt.envelope.id, None)
+        return await self._answered(attempt, answer)
 
     async def _answered(self, attempt: Attempt, answer: asyncio.Future[Outcome]) -> Outcome:
         limit_s = effective(attempt.task, attempt.envelope).timeout_s

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Plan", "Scenario"]
 
 _APP = "sim"
+_REGISTERED_S = 0.5
 _BALANCE_S = 2.0
 
 
@@ -123,6 +124,8 @@ class Scenario:
     def _check_known(self) -> None:
         """Whoever asks for a task that waits in Kafka must not be told that nobody knows it."""
         for task_id in sorted((self.judge.unfinished & self.notes.acknowledged.keys()) - self.judge.damaged):
+            if self.world.now - self.notes.acknowledged[task_id] < _REGISTERED_S:
+                continue  # its QUEUED follows the acknowledgement within milliseconds
             if self.jobs[task_id].kind != "unknown" and self.judge._state(task_id).status is None:
                 self.world.fail(f"Redis knows nothing of {task_id}, which waits in Kafka")
                 return
