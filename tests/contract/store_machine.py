@@ -225,6 +225,8 @@ class StoreMachine(RuleBasedStateMachine):
         restore=st.booleans(),
     )
     def finish(self, attempt: Attempt, status: TaskStatus, delayed: bool, large: bool, restore: bool) -> None:
+        if attempt.number == 0 and status is TaskStatus.RETRYING:
+            status = TaskStatus.FAILED  # what is held as damaged is never run, so it is never tried again
         payload = b'"%s"' % (attempt.nonce.encode() * (40 if large else 1))
         lease = self.lease(attempt, restore)
         end = Finish(
