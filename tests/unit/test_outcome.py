@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.support.apps import make_attempt
-from tests.support.execution import ExecutionBench, error_of, execution_bench
-from yadtq import Discard, Retry
+from tests.support.execution import ExecutionBench, error_of, execution_bench, forever
+from yadtq import Discard, Retry, Yadtq
+from yadtq.execution.attempt import StopReason
+from yadtq.execution.outcome import outcome_of
 from yadtq.wire.states import TaskStatus as S
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 
 @pytest.fixture
@@ -129,6 +136,146 @@ class TestFailure:
         assert (outcome.status, error_of(outcome)["type"], called) == (S.FAILED, "InvalidArguments", [])
 
 
+def syntax_error() -> BaseException:
+    return SyntaxError("no", ("file", 1, 1, b"text", 1, 2))
+
+
+class Careless(Retry):
+    def __init__(self) -> None:
+        pass
+
+
+def raising(kind: type[BaseException]) -> type[BaseException]:
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise kind
+
+    return Unprintable
+
+
+class TestWhatCanNotBeDigested:
+    """An exception is the task's own code. Whatever it is made of, the slot comes back and the task has an end."""
+
+    @pytest.mark.parametrize("sync", [False, True])
+    @pytest.mark.parametrize(
+        "make",
+        [
+            syntax_error,
+            raising(RuntimeError),
+            raising(asyncio.CancelledError),
+            raising(SystemExit),
+            raising(KeyboardInterrupt),
+            raising(RecursionError),
+        ],
+    )
+    async def test_it_ends_failed_under_its_name(
+        self, bench: ExecutionBench, make: Callable[[], BaseException], sync: bool
+    ) -> None:
+        def work() -> None:
+            raise make()
+
+        async def async_work() -> None:
+            work()
+
+        outcome = await bench.run(work if sync else async_work)
+        assert outcome.status is S.FAILED
+        assert error_of(outcome)["type"] == type(make()).__name__
+        assert bench.free_then == [bench.slots.total]
+
+    @pytest.mark.parametrize("delay", [timedelta(seconds=1), "1", float("inf"), float("nan"), -1, Decimal("0.1"), 1e17])
+    @pytest.mark.parametrize("set_later", [False, True])
+    async def test_a_delay_that_is_none_says_so(self, bench: ExecutionBench, delay: Any, set_later: bool) -> None:
+        async def work() -> None:
+            if not set_later:
+                raise Retry(delay=delay)
+            retry = Retry()
+            retry.delay = delay
+            raise retry
+
+        # Raised by the task itself, it is an error like any other; found in an exception, it is the end.
+        outcome = await bench.run(work, retries=3 if set_later else 0)
+        assert (outcome.status, error_of(outcome)["type"]) == (S.FAILED, "ConfigError")
+        assert "seconds" in error_of(outcome)["message"]
+
+    async def test_a_retry_that_forgets_its_base_takes_the_back_off(self, bench: ExecutionBench) -> None:
+        async def work() -> None:
+            raise Careless
+
+        outcome = await bench.run(work, retries=1)
+        assert outcome.status is S.RETRYING
+        assert 0.5 <= outcome.retry_in_s <= 1.0
+
+    async def test_a_log_that_can_not_be_written_is_no_reason_to_fail(self, bench: ExecutionBench) -> None:
+        """As after a task that has closed stderr."""
+
+        class Broken(logging.Handler):
+            def handle(self, record: logging.LogRecord) -> bool:
+                raise ValueError("I/O operation on closed file")
+
+        async def work() -> None:
+            raise ValueError
+
+        handler, log = Broken(), logging.getLogger("yadtq.worker")
+        level = log.level
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        try:
+            assert (await bench.run(work, retries=1)).status is S.RETRYING
+        finally:
+            log.removeHandler(handler)
+            log.setLevel(level)
+
+    @pytest.mark.parametrize("stop", [StopReason.SHUTDOWN, StopReason.LEASE_LOST])
+    @pytest.mark.parametrize("raised", [RuntimeError, Retry, Discard, SystemExit, raising(SystemExit)])
+    async def test_what_a_broken_off_one_raises_says_nothing(
+        self, bench: ExecutionBench, stop: StopReason, raised: type[BaseException]
+    ) -> None:
+        async def work() -> None:
+            try:
+                await forever()
+            except asyncio.CancelledError:
+                raise raised from None
+
+        attempt = bench.start(make_attempt(bench.app.task(work)))
+        await asyncio.sleep(0)
+        attempt.cancel(stop)
+        outcome = (await bench.ended())[0]
+        assert (outcome.status, outcome.payload) == (None, b"")
+
+    @given(delay=st.one_of(st.none(), st.floats(), st.integers(), st.text(), st.booleans()))
+    def test_a_delay_on_its_way_to_redis_is_always_a_sane_number(self, delay: Any) -> None:
+        @Yadtq("t").task(retries=3)
+        async def work() -> None: ...
+
+        error = Retry()
+        error.delay = delay
+        outcome = outcome_of(make_attempt(work), error, 0.5)
+        assert 0 <= int(outcome.retry_in_s * 1000) <= 366 * 86_400_000
+        if outcome.status is not S.RETRYING:
+            assert outcome.retry_in_s == 0
+
+
+class TestGroups:
+    """As a TaskGroup raises them."""
+
+    async def test_a_retry_in_a_group_counts(self, bench: ExecutionBench) -> None:
+        async def child() -> None:
+            raise Retry(delay=2)
+
+        async def work() -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(child())
+
+        outcome = await bench.run(work, retries=1)
+        assert (outcome.status, outcome.retry_in_s) == (S.RETRYING, 2.0)
+
+    async def test_and_a_discard_wins(self, bench: ExecutionBench) -> None:
+        async def work() -> None:
+            raise ExceptionGroup("both", [Retry(delay=2), ExceptionGroup("inner", [Discard("no use")])])
+
+        assert (await bench.run(work, retries=5)).status is S.FAILED
+
+
 class TestRetries:
     async def test_back_off_grows_with_the_failures_and_not_with_the_attempts(self, bench: ExecutionBench) -> None:
         @bench.app.task(retries=3, retry_base=1.0)
@@ -164,3 +311,15 @@ class TestRetries:
 
         outcome = await bench.run(work, retries=9)
         assert (outcome.status, error_of(outcome)["message"]) == (S.FAILED, "no use")
+
+    async def test_one_that_is_asked_for_is_granted_without_retries(self, bench: ExecutionBench) -> None:
+        async def work() -> None:
+            raise Retry(delay=1)
+
+        assert (await bench.run(work, retries=0)).status is S.RETRYING
+
+    async def test_but_not_for_ever(self, bench: ExecutionBench) -> None:
+        async def work() -> None:
+            raise Retry(delay=1)
+
+        assert (await bench.run(work, retries=0, failures=100)).status is S.FAILED

@@ -34,6 +34,7 @@ SERVICES = (
     "outbox",
     "completer",
     "executor",
+    "doomed",
     "claimer",
     "rebuilder",
     "stragglers",

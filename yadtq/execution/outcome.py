@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import traceback
 from pathlib import Path
@@ -79,7 +80,8 @@ def _outcome(attempt: Attempt, error: BaseException, jitter: float) -> Outcome:
         return Outcome(attempt, TaskStatus.FAILED, error_payload("ConfigError", str(wrong), text))
     if delay is None:
         return Outcome(attempt, TaskStatus.FAILED, error_payload(name, message, text))
-    log.info("%r failed (%s: %s), next in %.1f s", attempt, name, message, delay)
+    with contextlib.suppress(Exception):  # a task may have closed stderr, which is no reason to fail it for good
+        log.info("%r failed (%s: %s), next in %.1f s", attempt, name, message, delay)
     return Outcome(attempt, TaskStatus.RETRYING, error_payload(name, message[:200]), delay)
 
 

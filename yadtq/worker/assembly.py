@@ -233,6 +233,7 @@ class _Assembly:
             self.outbox,
             self.completer,
             self.executor,
+            self.doomed,  # after the executor: the end of what runs may add to them
             self.claimer,
             self.rebuilder,
             self.stragglers,
