@@ -15,6 +15,7 @@ from yadtq.errors import BrokerUnavailable
 from yadtq.runtime.clock import SystemClock
 from yadtq.runtime.seams import OutRecord
 from yadtq.settings import WorkerSettings
+from yadtq.store.tasks.verbs import Snapshot
 from yadtq.testing import MemoryBroker, MemoryStore
 from yadtq.wire.names import TopicNames
 from yadtq.worker.assembly import Given
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from yadtq import Yadtq
     from yadtq.delivery.sequels import Sequel
-    from yadtq.store.tasks.verbs import Snapshot
     from yadtq.testing import MemoryRecord
 
 __all__ = ["Assembled", "assembled"]
@@ -88,19 +88,22 @@ class Assembled:
         self.cluster.wake(self.topic)
         return task_id
 
-    async def snapshot(self, task_id: str) -> Snapshot | None:
-        return (await self.store.tasks.snapshots([task_id]))[0]
+    async def snapshot(self, task_id: str) -> Snapshot:
+        """Of a task that Redis knows."""
+        found = (await self.store.tasks.snapshots([task_id]))[0]
+        assert isinstance(found, Snapshot)
+        return found
 
     async def statuses(self, *task_ids: str) -> set[str]:
         found = await self.store.tasks.snapshots(task_ids)
-        return {each.status.name if each is not None else "-" for each in found}
+        return {each.status.name if each is not None and each.status is not None else "-" for each in found}
 
     async def ended(self, *task_ids: str) -> None:
         """They are final."""
 
         async def all_final() -> bool:
             found = await self.store.tasks.snapshots(task_ids)
-            return all(each is not None and each.status.final for each in found)
+            return all(each is not None and each.status is not None and each.status.final for each in found)
 
         await eventually(all_final, what=f"the end of {len(task_ids)} tasks", interval=0.005)
 
@@ -112,6 +115,11 @@ class Assembled:
             (self.cluster.committed(self.names.group, partition) or 0) == end
             for partition, (_, end) in self.cluster.ends(self.topic).items()
         )
+
+    async def turns(self, count: int) -> None:
+        """So many turns of the loop have passed, each of them audited."""
+        end = self.audits + count
+        await eventually(lambda: self.audits >= end, interval=0.005)
 
     async def audit_on(self) -> None:
         """Between any two turns of the loop."""

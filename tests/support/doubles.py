@@ -20,8 +20,7 @@ __all__ = ["ScriptedConsumer", "Sink"]
 
 
 class ScriptedConsumer:
-    """`seams.TaskConsumer`. polls: what was asked for, in order. refuse: commits are refused. assigned: at the start.
-    """
+    """`seams.TaskConsumer`. polls: what was asked for, in order. refuse: commits are refused. assigned: at the start."""
 
     def __init__(self, *assigned: Partition) -> None:
         self.batches: deque[dict[Partition, list[MemoryRecord]]] = deque()

@@ -15,7 +15,7 @@ from yadtq.execution.attempt import StopReason
 from yadtq.wire.states import TaskStatus as S
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from yadtq.execution.attempt import Attempt
     from yadtq.execution.outcome import Outcome
@@ -60,7 +60,7 @@ class Twice:
         self.task = bench.app.task(retries=5, timeout=timeout)(sync_work if sync else work)
 
     async def first_and_second(self, *, after_s: float = 0.0) -> tuple[Attempt, Attempt]:
-        """The one has ended, the other runs, of the same delivery. after_s: from the begin of the one to that of the other."""
+        """The one has ended, the other runs, of the same delivery. after_s: between their begins."""
         now = asyncio.get_running_loop().time
         began = now()
         first = self.bench.start(make_attempt(self.task, task_id="same", number=1))
@@ -79,8 +79,8 @@ class Twice:
 
 
 @pytest.fixture(params=[False, True], ids=["async", "sync"])
-def sync(request: pytest.FixtureRequest) -> Iterator[bool]:
-    yield request.param
+def sync(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
 
 
 async def test_the_time_limit_of_an_attempt_that_has_ended_does_not_end_the_next(

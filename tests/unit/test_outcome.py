@@ -137,7 +137,7 @@ class TestFailure:
 
 
 def syntax_error() -> BaseException:
-    return SyntaxError("no", ("file", 1, 1, b"text", 1, 2))
+    return SyntaxError("no", ("file", 1, 1, b"text", 1, 2))  # type: ignore[arg-type]
 
 
 class Careless(Retry):

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SERVICES = (
     "heartbeat",
     "watchdog",
+    "collector",
     "quarantine",
     "parent",
     "subscription",

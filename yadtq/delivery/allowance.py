@@ -1,8 +1,8 @@
 """How much may be fetched now, and from where: a pure decision.
 
-Two bounds (G5). The window bounds memory: records received and not finished. The
-span bounds repetition: how far a partition may run ahead of its watermark. Every partition has its share of the window, so
-that one with a long backlog can't fill it and keep the others from being read at all.
+Two bounds (G5). The window bounds memory: records received and not finished. The span bounds repetition: how far a
+partition may run ahead of its watermark. Every partition has its share of the window, so that one with a long backlog
+can't fill it and keep the others from being read at all.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def allowance(
     """most: records at once, whatever the room.
 
     A poll may bring all its records from one partition. So a partition is asked as long as it has not used half of its
-    share, and for no more than the other half at once. What waits for a time or an event does not count, up to ten windows of
-    it: a thousand tasks in a back-off must not keep an ordinary one behind them waiting.
+    share, and for no more than the other half at once. What waits for a time or an event does not count, up to ten
+    windows of it: a thousand tasks in a back-off must not keep an ordinary one behind them waiting.
     """
     half_share = max(window // max(1, len(assigned)), LEAST_SHARE) // 2
     most = min(most, half_share)

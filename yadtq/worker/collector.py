@@ -1,7 +1,7 @@
 """Collects garbage when memory grows: for tasks that leave large objects in reference cycles.
 
-The thresholds of Python's collector count objects, not bytes, and in a worker they are high (`calm_the_collector`): 3,000 tasks
-that each leave 100 KB in a cycle would take 300 MB before a round begins.
+The thresholds of Python's collector count objects, not bytes, and in a worker they are high (`calm_the_collector`):
+3,000 tasks that each leave 100 KB in a cycle would take 300 MB before a round begins.
 """
 
 from __future__ import annotations
