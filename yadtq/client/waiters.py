@@ -153,6 +153,10 @@ class Waiters(Service):
             self._left[task_id] = None
 
     async def _register(self, task_ids: Sequence[str]) -> list[Found]:
+        for task_id in task_ids:
+            # Asked before: its registration may come between this question and the answer, which then says nothing.
+            if self._is_pending(task_id):
+                self._doubts.clear(task_id)
         return await self._store.tasks.wait(self._channel, task_ids)
 
     def _hear(self, news: Sequence[News]) -> None:

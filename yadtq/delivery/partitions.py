@@ -102,6 +102,11 @@ class Partitions:
             return self.trackers[partition].items() if partition in self.trackers else []
         return [delivery for tracker in self.trackers.values() for delivery in tracker.items()]
 
+    def seen_to(self, partition: Partition) -> int:
+        """The first offset that this worker has not received; 0 if it has received none."""
+        tracker = self.trackers.get(partition)
+        return 0 if tracker is None else tracker.last_seen + 1
+
     def oldest_ms(self, partition: Partition) -> int | None:
         """The time stamp of the oldest record in flight, or else of the last one received; None if none has come."""
         tracker = self.trackers.get(partition)

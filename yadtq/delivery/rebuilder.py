@@ -1,8 +1,8 @@
 """Writes QUEUED again for the backlog after Redis has lost its data (D1): Kafka has it all.
 
-Nothing depends on it for the tasks themselves, which are claimed from their records whatever Redis knows. But without it
-whoever asks for a task in a long backlog would be told that nothing is known of it, and whoever waits, that it is lost.
-Each worker does its own partitions; registering a task that is known already changes nothing.
+Nothing depends on it for the tasks themselves, which are claimed from their records whatever Redis knows. But without
+it whoever asks for a task in a long backlog would be told that nothing is known of it, and whoever waits, that it is
+lost. Each worker does its own partitions; registering a task that is known already changes nothing.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _SILENT_LOOKS = 2
 class Rebuilder(Periodic):
     """A service. data_set: the name of Redis's data set, which begins with the time of its birth in ms; "" if unknown.
 
-    A partition is looked at once for each data set and each time that it is assigned, not when a loss is noticed: whoever
-    noticed it may be dead, or may have lost the partition, before it was done.
+    A partition is looked at once for each data set and each time that it is assigned, not when a loss is noticed:
+    whoever noticed it may be dead, or may have lost the partition, before it was done.
     """
 
     name = "rebuilder"
@@ -72,7 +72,8 @@ class Rebuilder(Periodic):
                 continue
             oldest_ms = partitions.oldest_ms(partition)
             if oldest_ms is None:
-                # The first batch tells how old the backlog is. If there is no room for one, nobody knows: it is registered.
+                # The first batch tells how old the backlog is. If there is no room for one, nobody knows: it is
+                # registered.
                 if self._silent[partition] < _SILENT_LOOKS or await self._is_empty(partition):
                     continue
                 oldest_ms = 0
@@ -96,6 +97,9 @@ class Rebuilder(Periodic):
         position = await self._consumer.position(partition)
         if position is None:
             raise BrokerUnavailable("its position is not known")
+        # After a rebalance the position goes back to what is committed: what this worker has seen comes again, and is
+        # dropped.
+        position = max(position, self._partitions.seen_to(partition))
         count = await self._register([delivery.record.value for delivery in self._partitions.in_flight(partition)])
         async with aclosing(self._broker.read(topic, {number: position})) as batches:
             async for records in batches:
