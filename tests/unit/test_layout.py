@@ -55,7 +55,6 @@ def test_the_layers_are_those_of_the_decision():
 
 #: Offences against tests/support/house_rules.py that are known, each with its reason. It only gets shorter.
 OPTIONS = "typer reads the parameters as options; nobody calls it"
-LATER = "to be changed"
 KNOWN: dict[Offence, str] = {
     ("positional", "cli/demo.py:demo"): OPTIONS,
     ("positional", "cli/dev.py:dev"): OPTIONS,
@@ -64,12 +63,6 @@ KNOWN: dict[Offence, str] = {
     ("positional", "cli/tasks.py:result"): OPTIONS,
     ("positional", "errors.py:TaskFailed.__init__"): "an exception is unpickled from its args, by position",
     ("positional", "testing/sim/loop.py:_Handle.__init__"): "made a million times a second, as asyncio.Handle is",
-    ("positional", "testing/sim/net.py:_Call.__init__"): LATER,
-    ("positional", "testing/sim/invariants.py:Judge.__init__"): LATER,
-    ("positional", "testing/sim/invariants.py:Judge._check_claim"): LATER,
-    ("positional", "testing/sim/load.py:submit_all"): LATER,
-    ("positional", "testing/sim/process.py:SimProcess.__init__"): LATER,
-    ("positional", "testing/sim/redis.py:_Listening.__init__"): LATER,
 }
 
 
@@ -77,9 +70,8 @@ KNOWN: dict[Offence, str] = {
 def test_house_rule(rule):
     found = {place for broken, place in offences() if broken == rule}
     known = {place for broken, place in KNOWN if broken == rule}
-    lasting = {place for (broken, place), reason in KNOWN.items() if broken == rule and reason is not LATER}
     assert found <= known, RULES[rule]
-    assert lasting <= found, "kept by now: take it from the list"
+    assert known <= found, "kept by now: take it from the list"
 
 
 def test_only_the_settings_read_our_environment_variables():

@@ -55,7 +55,7 @@ class Host:
         slots = MemorySlots(self._site.app.name, self.name, self._folder)
 
         async def spawn(order: Order, on_beat: Callable[[Beat], None]) -> SimProcess:
-            process = SimProcess(self._site, node, order, on_beat, self._process_ended)
+            process = SimProcess(self._site, node, order, on_beat=on_beat, on_end=self._process_ended)
             self.processes[process.worker] = process
             return process
 

@@ -73,7 +73,7 @@ _NOTHING = _State(None, 0, "", "", b"")
 class Judge:
     """Listens to the servers and to the ledger; `world.fail` at the first violation."""
 
-    def __init__(self, world: World, redis: SimRedis, kafka: SimKafka, ledger: Ledger, task_topics: str) -> None:
+    def __init__(self, world: World, *, redis: SimRedis, kafka: SimKafka, ledger: Ledger, task_topics: str) -> None:
         self._world = world
         self._redis = redis
         self._kafka = kafka
@@ -120,7 +120,7 @@ class Judge:
                 if verb != "claim":
                     self._check_transition(verb, item, was, now)
                 if verb == "claim":
-                    self._check_claim(args[0], item, was, now, answer)
+                    self._check_claim(args[0], item, was=was, now=now, reply=answer)
                 elif verb == "finish" and answer:
                     self._check_finish(item, was, now)
                 elif verb == "renew" and answer:
@@ -146,7 +146,7 @@ class Judge:
         if not (self._redis.lost_at and verb in ("renew", "finish") and not (was.status and was.status.final)):
             self._world.fail(f"{verb} of {item[0]} led from {was.status} to {now.status}")
 
-    def _check_claim(self, worker: str, item: Any, was: _State, now: _State, reply: Any) -> None:
+    def _check_claim(self, worker: str, item: Any, *, was: _State, now: _State, reply: Any) -> None:
         task_id, certified = item.task_id, self._redis.data.deaths.certified
         if reply.verdict > 0:
             if was.status is not None and was.status.final:

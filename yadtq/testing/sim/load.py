@@ -160,7 +160,7 @@ class Submissions:
 
 
 async def submit_all(
-    node: Node, outside: Outside, app: Yadtq, plan: Sequence[tuple[float, Sequence[Job]]], notes: Submissions
+    node: Node, outside: Outside, app: Yadtq, *, plan: Sequence[tuple[float, Sequence[Job]]], notes: Submissions
 ) -> None:
     """A client's life. plan: (seconds to wait, jobs to submit then). What is uncertain is submitted again, under its id."""
     client = Client(outside, app.settings, app.registry)

@@ -104,7 +104,7 @@ class Link:
         self, verb: str, do: Callable[[], T], *, timeout_s: float, error: Callable[[str], Exception], detail: str = ""
     ) -> T:
         """Ask the server to `do` something. Raises `error(reason)` after `timeout_s` at the latest."""
-        answer: T = await _Call(self, verb, do, self._world.now + timeout_s, error, detail).future
+        answer: T = await _Call(self, verb, do, deadline=self._world.now + timeout_s, error=error, detail=detail).future
         return answer
 
 
@@ -118,6 +118,7 @@ class _Call:
         link: Link,
         verb: str,
         do: Callable[[], Any],
+        *,
         deadline: float,
         error: Callable[[str], Exception],
         detail: str,

@@ -75,6 +75,7 @@ class SimProcess:
         site: Site,
         boss: Node,
         order: Order,
+        *,
         on_beat: Callable[[Beat], None],
         on_end: Callable[[SimProcess], None],
     ) -> None:

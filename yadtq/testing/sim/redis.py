@@ -126,11 +126,11 @@ class SimStore:
 
     def hear_control(self, on_message: Callable[[bytes], None], on_gap: Callable[[], None]) -> Service:
         channel = self._redis.data.server.channels.setdefault(CONTROL, [])
-        return _Listening(self._redis, self._link, channel, on_message, on_gap)
+        return _Listening(self._redis, self._link, channel, on_message=on_message, on_gap=on_gap)
 
     def hear_ends(self, channel: str, on_news: Callable[[Sequence[News]], None], on_gap: Callable[[], None]) -> Service:
         ends = self._redis.data.server.channels.setdefault(ENDS + channel, [])
-        return _Listening(self._redis, self._link, ends, on_news, on_gap)
+        return _Listening(self._redis, self._link, ends, on_message=on_news, on_gap=on_gap)
 
 
 class _Family:
@@ -179,6 +179,7 @@ class _Listening(Service):
         redis: SimRedis,
         link: Link,
         channel: list[Any],
+        *,
         on_message: Callable[[Any], None],
         on_gap: Callable[[], None],
     ) -> None:

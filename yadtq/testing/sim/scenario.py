@@ -68,7 +68,7 @@ class Scenario:
         self.kafka.provision(self.names.heartbeats, 1, compacted=True)
         self.kafka.provision(self.names.dead, 1)
         self.kafka.on_reset.append(lambda _: self._give_up_deleted())
-        self.judge = Judge(world, self.redis, self.kafka, self.ledger, self.task_prefix)
+        self.judge = Judge(world, redis=self.redis, kafka=self.kafka, ledger=self.ledger, task_topics=self.task_prefix)
         self.links: dict[str, dict[str, Link]] = {}
         self.jobs: dict[str, Job] = {job.task_id: job for client in plan.clients for _, jobs in client for job in jobs}
         self.notes = Submissions()
@@ -99,7 +99,9 @@ class Scenario:
             self.clients.append(
                 self.world.node(
                     f"client{number}",
-                    lambda node, turns=turns: submit_all(node, self.outside(node), self.app, turns, self.notes),  # type: ignore[misc]
+                    lambda node, turns=turns: submit_all(
+                        node, self.outside(node), self.app, plan=turns, notes=self.notes
+                    ),  # type: ignore[misc]
                     on_end=self._client_ended,
                 )
             )
