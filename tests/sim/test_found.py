@@ -15,6 +15,11 @@ FOUND = (
     (139, "result() said TaskNotFound of a task whose registration an outage of Redis had held up"),
     (34, "tasks stayed unknown to Redis if all workers died soon after it had lost its data"),
     (47, "a worker that had been evicted unnoticed set a committed offset back with an old tracker"),
+    (5081, "result() said TaskNotFound of a task that its own client was registering at that moment"),
+    (
+        6035,
+        "after a rebalance and a loss of data, tasks that had ended were registered again, and a waiter waited for ever",
+    ),
 )
 
 

@@ -21,7 +21,9 @@ from yadtq.testing import ManualClock, MemoryStore
 from yadtq.wire.states import TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
+
+    from yadtq.store.tasks.verbs import Found
 
 SETTINGS = Settings.load(redis_timeout_s=0.2)
 
@@ -90,6 +92,30 @@ async def test_one_whose_registration_is_on_its_way_is_never_not_found(store: Me
         await waiters._recheck()
         with pytest.raises(TaskNotFound):
             await task
+
+
+async def test_one_that_is_registered_between_the_question_and_its_answer_is_not_called_unknown(
+    store: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by seed 5081 of the simulation: a doubt from before the registration was held against it."""
+    pending = {"t"}
+    made = Waiters(memory_outside(clock=clock, store=store), SETTINGS, is_pending=pending.__contains__)
+    async with running(made) as waiters:
+        task = await waiting_for(waiters, "t")
+        await waiters._recheck()
+        clock.advance(60)
+        ask = store.tasks.wait
+
+        async def answer_late(channel: str, task_ids: Sequence[str]) -> list[Found]:
+            found = await ask(channel, task_ids)
+            pending.clear()
+            return found
+
+        monkeypatch.setattr(store.tasks, "wait", answer_late)
+        await waiters._recheck()
+        assert not task.done()
+        await end(store, "t")
+        await task
 
 
 async def test_one_that_is_registered_late_is_waited_for(
