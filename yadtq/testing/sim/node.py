@@ -52,6 +52,7 @@ class Node:
         self.clock = SimClock(world, skew_s)
         self.chance = random.Random(world.rng.getrandbits(64))
         self.killed_at: float | None = None
+        self.killed_by = 0
         self.ended = False
         self._on_end = on_end
         self.main: asyncio.Task[Any] | None = None

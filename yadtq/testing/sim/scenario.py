@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -135,7 +136,8 @@ class Scenario:
     def _crash(self, worker: str) -> None:
         self.touch("crash", 0.0, worker)
         running = asyncio.get_running_loop()
-        self.world.kill(next(node for node in self.world.nodes if node.loop.as_asyncio is running))
+        node = next(node for node in self.world.nodes if node.loop.as_asyncio is running)
+        self.world.kill(node, by=signal.SIGSEGV)
 
     def touch(self, kind: str, seconds: float, *workers: str) -> None:
         """A fault begins that may cause second executions of what these workers run (none named: all)."""

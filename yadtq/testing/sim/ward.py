@@ -86,7 +86,7 @@ class SimWard(Ward):
         self._world.call_later(_PIPE_S, arrive)
 
     def _killed(self, node: Node) -> None:
-        """The child dies of a task; with its parent it only ends."""
+        """The child's death is told to its parent; with its parent it only ends."""
         if node is self._parent and self.node is not None:
             self._world.kill(self.node)
         elif node is self.node and self._parent.alive:
@@ -95,7 +95,7 @@ class SimWard(Ward):
     def _over(self) -> None:
         if not self.ended:
             self.ended = True
-            self._tell_end(-signal.SIGSEGV, "")
+            self._tell_end(-(self.node.killed_by if self.node is not None else signal.SIGKILL), "")
 
     def kill(self) -> None:
         if self.node is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 import random
+import signal
 import warnings
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -157,11 +158,11 @@ class World:
         node.start(main)
         return node
 
-    def kill(self, node: Node) -> None:
-        """SIGKILL."""
+    def kill(self, node: Node, by: signal.Signals = signal.SIGKILL) -> None:
+        """A death without a last word. by: SIGKILL comes from outside, others a process does to itself."""
         if node.alive:
             self.note(node.name, "killed")
-            node.killed_at = self.now
+            node.killed_at, node.killed_by = self.now, by
             node.loop.kill()
             for hear in self.on_kill:
                 hear(node)
