@@ -1,8 +1,9 @@
 """The conservation laws of a worker, checkable between any two steps of its loop: for tests and the simulation.
 
 every delivery in flight is in exactly one place, the one that it says it is in
+every delivery that is being claimed is of a claim on its way
 free + reserved + running slots = concurrency
-every running attempt is the attempt of a delivery that is RUNNING
+every running attempt has a slot, and is the attempt of a delivery that is RUNNING
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def audit(
             seen[id(delivery)] += 1
             if delivery.place is not place:
                 found.append(f"{delivery!r} is in {place.value} and says {delivery.place.value}")
+    claiming = 0
     for delivery in partitions.in_flight():
+        claiming += delivery.place is Place.CLAIMING
         if delivery.place in _UNLISTED:
             continue
         if (count := seen[id(delivery)]) != 1:
@@ -48,6 +51,12 @@ def audit(
     slots = executor.slots
     if slots.free + slots.reserved + slots.running != slots.total or min(slots.free, slots.reserved, slots.running) < 0:
         found.append(f"slots: {slots.free} free, {slots.reserved} reserved, {slots.running} running of {slots.total}")
+    if slots.running != (attempts := len(listed[Place.RUNNING])):
+        found.append(f"slots: {slots.running} taken by {attempts} attempts")
+    if claiming > claimer.claiming:  # fewer: those of lost partitions and moved ones are no longer in flight
+        found.append(
+            f"{claiming} deliveries say that they are being claimed, of {claimer.claiming} claims on their way"
+        )
     if claimer.claiming != slots.reserved:
         found.append(f"slots: {slots.reserved} reserved for {claimer.claiming} claims on their way")
     return found
