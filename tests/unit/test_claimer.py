@@ -154,6 +154,11 @@ class Bench:
             await self.store.deaths.bury(worker)
 
 
+def watermark(delivery: Delivery) -> int:
+    assert isinstance(delivery.source, PartitionTracker)
+    return delivery.source.watermark
+
+
 @asynccontextmanager
 async def bench_with(concurrency: int) -> AsyncIterator[Bench]:
     made = Bench(concurrency)
@@ -206,7 +211,7 @@ async def test_a_final_task_is_done_without_a_run(bench: Bench) -> None:
     await bench.store.tasks.claim(OTHER, [Claim("a", "n")], 0)
     await bench.store.tasks.finish([Finish("a", "n", 1, S.SUCCESS)])
     bench.offer(delivery)
-    await eventually(lambda: delivery.source.watermark == 1)
+    await eventually(lambda: watermark(delivery) == 1)
     assert (bench.ran, bench.slots.free, bench.room.parked) == ([], 10, 0)
 
 
@@ -216,7 +221,7 @@ async def test_a_leased_task_is_parked_and_taken_over_when_its_lease_ends(bench:
     bench.clock.advance(4)
     bench.offer(delivery)
     await eventually(lambda: bench.room.parked == 1)
-    assert (bench.slots.free, delivery.source.watermark) == (10, 0), "no slot, and the record is not done"
+    assert (bench.slots.free, watermark(delivery)) == (10, 0), "no slot, and the record is not done"
     for _ in range(4):
         bench.clock.advance(bench.due_in() + 1e-6)
         bench.claimer.wake()

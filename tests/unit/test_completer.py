@@ -102,7 +102,9 @@ class Bench:
             await MemoryTasks.finish(self.watched, [Finish(claim.task_id, "theirs", reply.verdict, end, b'"theirs"')])
 
     async def status(self, task_id: str = "a") -> Snapshot | None:
-        return (await self.store.tasks.snapshots([task_id]))[0]
+        found = (await self.store.tasks.snapshots([task_id]))[0]
+        assert found is None or isinstance(found, Snapshot)
+        return found
 
 
 @pytest.fixture
