@@ -16,7 +16,7 @@
     │   ├── TaskCancelled          the task ended CANCELLED
     │   ├── TaskNotFound           Redis knows nothing of this id (never submitted, or expired)
     │   ├── ResultLost             Redis lost its data while the result was awaited
-    │   └── ResultUnreadable       what Redis holds of the task is damaged, or over max_result_bytes
+    │   └── ResultUnreadable       damaged, over max_result_bytes, or of another version of the task
     ├── EnvelopeError            a record is not a task: undecodable, wrong version, wrong field
     ├── BrokerUnavailable        Kafka did not answer in time
     ├── BrokerRefused            Kafka refused records for good; nothing of them was stored
@@ -208,7 +208,10 @@ class ResultLost(ResultError):
 
 
 class ResultUnreadable(ResultError):
-    """What Redis holds of the task can't be read: it is damaged, or larger than `max_result_bytes`."""
+    """What Redis holds of the task can't be read: it is damaged, or larger than `max_result_bytes`.
+
+    Or it is the result of another version of the task than this process has.
+    """
 
     def __init__(self, task_id: str, problem: str) -> None:
         self.task_id, self.problem = task_id, problem

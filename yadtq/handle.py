@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from yadtq.errors import ResultUnreadable
+from yadtq.wire.codec import CodecError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -51,7 +54,11 @@ class TaskHandle(Generic[R]):
         Raises `TaskFailed` with what the last attempt raised, `TaskCancelled`, `ResultLost` after a loss of Redis's
         data, or `TimeoutError`, after which the task goes on and may be asked for again.
         """
-        return self._decode(await self._source.final_payload(self.id, timeout))
+        payload = await self._source.final_payload(self.id, timeout)
+        try:
+            return self._decode(payload)
+        except CodecError as error:
+            raise ResultUnreadable(self.id, str(error)) from error
 
     def __await__(self) -> Any:
         return self.result().__await__()

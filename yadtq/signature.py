@@ -1,29 +1,38 @@
 """What a task's function takes and gives: built once from its signature, when the task is defined.
 
-Validators are pydantic-core's (about half a microsecond a call). Arguments are validated twice: on submit, so that the
-mistake is raised where it was made, and on the worker, which trusts no record (D10).
+What the other side gets equals what was given, or the call is refused: arguments on submit, a result where it was made
+(D25). Arguments are validated twice: on submit, so that the mistake is raised where it was made, and on the worker, which
+trusts no record (D10). Most annotations are plain (`values/plain.py`), and cost that and nothing more.
 """
 
 from __future__ import annotations
 
 import inspect
-import types
 import typing
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, partial
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, TypeAdapter, ValidationError
-from pydantic_core import ArgsKwargs, PydanticSerializationError
+from pydantic import ValidationError
+from pydantic_core import ArgsKwargs, PydanticSerializationError, SchemaValidator, core_schema, to_json
 
 from yadtq.context import TaskContext
 from yadtq.errors import ConfigError, Discard, InvalidArguments
+from yadtq.values.annotation import Annotation, Unfaithful
+from yadtq.values.fingerprint import fingerprint
+from yadtq.values.parameter import OMITTED, Parameter, own_copy
+from yadtq.values.plain import all_json, json_problem
+from yadtq.values.words import first_line, problems, reason
 from yadtq.wire.codec import CodecError, refuse_unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from yadtq.wire.envelope import Envelope
 
-__all__ = ["TaskSignature"]
+__all__ = ["TaskSignature", "untyped_arguments"]
+
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class TaskSignature:
@@ -35,111 +44,173 @@ class TaskSignature:
         try:
             hints = typing.get_type_hints(function, include_extras=True)
             signature = inspect.signature(function, eval_str=True)
-        except (NameError, TypeError) as error:
+        except Exception as error:  # annotations are evaluated here: code of the user's
             raise ConfigError(
-                f"task {task!r}: {error}; types of a task's signature must be importable at run time"
+                f"task {task!r}: {first_line(error)}; types of a task's signature must be importable at run time"
             ) from None
-        self.takes_context = _takes_context(task, signature, hints)
+        found = list(signature.parameters.values())
+        self.takes_context = _takes_context(task, found, hints)
         try:
-            self._arguments = _arguments(signature, hints, skip_first=self.takes_context)
-            self._result: TypeAdapter[Any] = TypeAdapter(hints.get("return", Any))
-            self._may_be_none = _takes_none(self._result)
-        except (PydanticSchemaGenerationError, PydanticUndefinedAnnotation) as error:
-            first_line = str(error).splitlines()[0]
-            raise ConfigError(f"task {task!r}: {first_line}") from None
+            self._parameters = [
+                Parameter(parameter, hints.get(parameter.name, Any), index)
+                for index, parameter in enumerate(found[1 if self.takes_context else 0 :])
+            ]
+            self._sort_sent = _sorter(self._parameters, Parameter.sent)
+            self._sort_received = _sorter(self._parameters, Parameter.received)
+            self._result = Annotation(hints.get("return", Any))
+        except Exception as error:  # so does pydantic, when it looks for schemas
+            raise ConfigError(f"task {task!r}: {first_line(error)}") from None
+        self._names = [parameter.name for parameter in self._parameters]
+        self._keywords = frozenset(parameter.name for parameter in self._parameters if parameter.takes_keyword)
+        self._read_back = [parameter for parameter in self._parameters if parameter.is_read_back]
+        self._untyped = [parameter for parameter in self._parameters if parameter.is_untyped]
+        plain = self._result.plain
+        #: Constraints are not looked at here, so a narrowed result is read back to see whether its reader accepts it.
+        self._result_fits = plain.fits if plain is not None and not plain.narrowed else None
 
-    def validate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments as the function will get them. Raises `InvalidArguments` in one line."""
-        try:
-            # The validators themselves, here and below: pydantic's Python around them costs as much as they do.
-            return self._arguments.validator.validate_python(ArgsKwargs(args, kwargs))  # type: ignore[no-any-return]
-        except ValidationError as error:
-            raise InvalidArguments(self._task, _problems(error)) from None
+    def validate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
+        """The arguments as the annotations have them. Raises `InvalidArguments` in one line."""
+        values, named = self._given(args, kwargs)
+        self._each(self._read_back, values, named, Parameter.validate)
+        return tuple(values), named
 
     def to_wire(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments of a call as they go into an `Envelope`. Raises `InvalidArguments` in one line."""
-        args, kwargs = self.validate(args, kwargs)
-        return list(args), kwargs
+        """The arguments of a call as they go into an `Envelope`: JSON data that reads back as what `validate` gives.
 
-    def from_wire(self, envelope: Envelope) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        Only what was given is sent; defaults are left to the worker. Raises `InvalidArguments` in one line.
+        """
+        values, named = self._given(args, kwargs)
+        if not (self._read_back or self._untyped):
+            return values, named
+        try:
+            self._each(self._read_back, values, named, Parameter.send)
+            if self._untyped and not (all_json(values) and all_json(named.values())):
+                self._each(self._untyped, values, named, Parameter.send)
+        except InvalidArguments:
+            raise
+        except (
+            Exception
+        ) as error:  # a validator of the user's may raise anything; so does data that is nested too deeply
+            raise InvalidArguments(self._task, reason(error)) from error
+        return values, named
+
+    def from_wire(self, envelope: Envelope) -> Arguments:
         """The arguments for one attempt, which owns them. Raises `InvalidArguments` in one line."""
-        return self.validate(tuple(envelope.args), envelope.kwargs)
+        args, kwargs = tuple(envelope.args), envelope.kwargs
+        try:
+            values, named = self._sort_received(ArgsKwargs(args, kwargs) if kwargs else args)
+        except ValidationError as error:
+            raise InvalidArguments(self._task, problems(error, self._names)) from None
+        if self._untyped:
+            # What is validated is new; what is not would be that of the attempt before.
+            values, named = own_copy(values), own_copy(named)
+        if self._read_back:
+            values = list(values)
+            self._each(self._read_back, values, named, Parameter.receive)
+            return tuple(values), named
+        return values, named
+
+    def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """What was given, by the parameters' own names, with what is plain validated."""
+        try:
+            # A bare tuple is half the price.
+            values, named = self._sort_sent(ArgsKwargs(args, kwargs) if kwargs else args)
+        except ValidationError as error:
+            raise InvalidArguments(self._task, problems(error, self._names)) from None
+        if len(values) + len(named) == len(args) + len(kwargs):
+            return list(values), named
+        named = {name: value for name, value in named.items() if value is not OMITTED} if kwargs else {}
+        return list(values[: len(args)]), named
+
+    def _each(
+        self,
+        parameters: Sequence[Parameter],
+        values: list[Any],
+        named: dict[str, Any],
+        work: Callable[[Parameter, Any], Any],
+    ) -> None:
+        """Put `work(parameter, value)` where the values of these parameters are."""
+        for parameter in parameters:
+            try:
+                parameter.replace(values, named, partial(work, parameter), self._keywords)
+            except ValidationError as error:
+                raise InvalidArguments(self._task, f"{parameter.name}: {problems(error)}") from None
+            except Unfaithful as error:
+                raise InvalidArguments(self._task, f"{parameter.name}: {error}") from None
 
     def encode_result(self, value: Any) -> bytes:
-        """JSON by the return annotation. Raises `Discard`: another attempt would return the same."""
-        if value is None and not self._may_be_none:  # pydantic lets it pass for any type
-            raise Discard(f"the result doesn't fit the return annotation of task {self._task!r}: it is None")
+        """JSON that reads back as the result. Raises `Discard`: another attempt would return the same."""
         try:
-            payload: bytes = self._result.serializer.to_json(value, warnings="error")
-            refuse_unreadable(payload)
-            return payload
-        except (PydanticSerializationError, ValueError) as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise Discard(f"the result doesn't fit the return annotation of task {self._task!r}: {reason}") from None
+            if self._result_fits is not None and self._result_fits(value):
+                payload = to_json(value, inf_nan_mode="strings")
+                refuse_unreadable(payload)
+                return payload
+            # A result that is no strict JSON can still be read by every client of ours, and its work is done.
+            return self._result.write(value, ("strings", "constants"))
+        except (Unfaithful, PydanticSerializationError, ValueError, RecursionError) as error:
+            raise Discard(
+                f"the result doesn't fit the return annotation of task {self._task!r}: {reason(error)}"
+            ) from None
 
     def decode_result(self, payload: bytes) -> Any:
         """What the task returned. Raises `CodecError` if client and worker have different versions of the task."""
         try:
-            return self._result.validate_json(payload)
-        except ValidationError as error:
+            return self._result.read(payload)
+        except Exception as error:  # a validator of the user's may raise anything
+            problem = problems(error) if isinstance(error, ValidationError) else reason(error)
             raise CodecError(
-                f"the result of task {self._task!r} is not what this version of it returns: {error}"
-            ) from None
+                f"it is not what this version of task {self._task!r} returns ({problem}); "
+                "run the same code on clients and workers, or ask for plain data with client.handle(id)"
+            ) from error
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Short, and the same for signatures that read the same: of another version of the code, it may be another."""
+        parts = [(parameter.name, parameter.kind.name, parameter.annotation) for parameter in self._parameters]
+        return fingerprint([*parts, ("return", "", self._result)])
 
 
-def _takes_none(result: TypeAdapter[Any]) -> bool:
-    try:
-        result.validate_python(None)
-    except ValidationError:
+def untyped_arguments(task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments for a task of which only the name is known: JSON data. Raises `InvalidArguments` in one line."""
+    for where, value in (*((f"argument {index}", value) for index, value in enumerate(args)), *kwargs.items()):
+        try:
+            problem = json_problem(value) if type(where) is str else f"a keyword is text, not {where!r}"
+        except RecursionError:
+            problem = "it is nested too deeply for JSON: pass a reference to the data"
+        if problem:
+            raise InvalidArguments(task, f"{where}: {problem}")
+    return list(args), kwargs
+
+
+def _takes_context(task: str, parameters: Sequence[inspect.Parameter], hints: dict[str, Any]) -> bool:
+    wanting = [parameter for parameter in parameters if _is_context(hints.get(parameter.name))]
+    if not wanting:
         return False
-    except Exception:
-        return True  # a validator of the user's own that does not expect it here
+    if wanting != list(parameters[:1]):
+        raise ConfigError(f"task {task!r}: the TaskContext must be the first parameter, and the only one of that type")
     return True
 
 
 def _is_context(hint: Any) -> bool:
     """`TaskContext`, `TaskContext | None`, or one of them in `Annotated`."""
-    if typing.get_origin(hint) is typing.Annotated:
+    if typing.get_origin(hint) is Annotated:
         return _is_context(typing.get_args(hint)[0])
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
+    if typing.get_origin(hint) in (typing.Union, UnionType):
+        kinds = [kind for kind in typing.get_args(hint) if kind is not NoneType]
         return len(kinds) == 1 and _is_context(kinds[0])
     return hint is TaskContext
 
 
-def _takes_context(name: str, signature: inspect.Signature, hints: dict[str, Any]) -> bool:
-    wanting = [parameter for parameter in signature.parameters if _is_context(hints.get(parameter))]
-    if not wanting:
-        return False
-    if wanting != [next(iter(signature.parameters))]:
-        raise ConfigError(f"task {name!r}: the TaskContext must be the first parameter, and the only one of that type")
-    return True
-
-
-def _arguments(signature: inspect.Signature, hints: dict[str, Any], *, skip_first: bool) -> TypeAdapter[Any]:
-    """Validates a call by `signature`; gives the validated (args, kwargs)."""
-
-    def arguments(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return args, kwargs
-
-    parameters = list(signature.parameters.values())[1 if skip_first else 0 :]
-    # pydantic reads a function's shape from these two, as inspect does.
-    arguments.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=parameters, return_annotation=inspect.Signature.empty
+def _sorter(
+    parameters: Sequence[Parameter], part: Callable[[Parameter], core_schema.ArgumentsParameter]
+) -> Callable[[Any], Any]:
+    """Sorts the arguments of a call to their parameters; gives (args, kwargs), with what is plain validated."""
+    rest = {parameter.kind: parameter.items() for parameter in parameters}
+    schema = core_schema.arguments_schema(
+        [part(parameter) for parameter in parameters if not parameter.is_rest],
+        var_args_schema=rest.get(inspect.Parameter.VAR_POSITIONAL),
+        var_kwargs_schema=rest.get(inspect.Parameter.VAR_KEYWORD),
+        validate_by_name=True,
+        validate_by_alias=True,
     )
-    arguments.__annotations__ = {p.name: hints[p.name] for p in parameters if p.name in hints}
-    return TypeAdapter(arguments)  # type: ignore[arg-type]  # functions are documented to be fine
-
-
-def _problems(error: ValidationError) -> str:
-    parts = []
-    for problem in error.errors(include_url=False, include_context=False):
-        where = ".".join(str(part) for part in problem["loc"])
-        got = "" if problem["type"].startswith("missing") else f", got {_short(problem['input'])}"
-        parts.append(f"{where}: {problem['msg']}{got}")
-    return "; ".join(parts)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return SchemaValidator(schema).validate_python

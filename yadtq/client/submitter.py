@@ -30,6 +30,7 @@ from yadtq.runtime.admission import Admission
 from yadtq.runtime.microbatch import MicroBatch
 from yadtq.runtime.seams import OutRecord
 from yadtq.shown import shown_value
+from yadtq.signature import untyped_arguments
 from yadtq.task import Task
 from yadtq.wire.codec import CodecError, refuse_unreadable
 from yadtq.wire.envelope import encode_task
@@ -217,7 +218,8 @@ class Submitter:
             name = task.name
             wire_args, kwargs = task.to_wire(args, kwargs)
         else:
-            name, wire_args = checked_name(task), list(args)
+            name = checked_name(task)
+            wire_args, kwargs = untyped_arguments(name, args, kwargs)
         task_id = options.get("task_id") or new_task_id(self._outside.chance)
         fields = wire_fields(options) if options else {}
         try:

@@ -11,15 +11,19 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+from yadtq.errors import YadtqError
+
 __all__ = ["CodecError", "compress", "decode", "decompress", "encode", "refuse_unreadable"]
 
 #: First byte of a compressed value. JSON never starts with it, so plain and compressed values need no other mark.
 _ZLIB_MARK = b"\x01"
 #: JSON with fewer brackets can't be nested deeper than the parser goes (200), so it needs no look.
 _DEEP = 150
+#: The parser reads numbers of up to 4,300 digits; JSON with fewer digits in all has none that is longer.
+_LONG = 4_300
 
 
-class CodecError(ValueError):
+class CodecError(YadtqError, ValueError):
     """The value has no JSON form, or the bytes are not JSON."""
 
 
@@ -43,8 +47,12 @@ def decode(data: bytes) -> Any:
 
 
 def refuse_unreadable(json: bytes) -> None:
-    """Raises `CodecError` for JSON that is nested deeper than the parser goes: the writer doesn't mind."""
-    if len(json) > 2 * _DEEP and json.count(b"[") + json.count(b"{") > _DEEP:
+    """Raises `CodecError` for JSON that was written but can't be read: nested too deeply, or numbers that are too long."""
+    size = len(json)
+    if size <= 2 * _DEEP:
+        return
+    deep = json.count(b"[") + json.count(b"{") > _DEEP
+    if deep or (size >= _LONG and size - len(json.translate(None, b"0123456789")) >= _LONG):
         decode(json)
 
 
