@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
@@ -58,7 +59,10 @@ class Parameter:
         default = parameter.default
         if isinstance(default, FieldInfo):
             hint, default = Annotated[hint, default], inspect.Parameter.empty
-        self.annotation = Annotation(hint)
+        with warnings.catch_warnings():
+            # Said of an alias, which has no effect in an annotation by itself: we see to that.
+            warnings.filterwarnings("ignore", message=".*alias.* no effect", category=UserWarning)
+            self.annotation = Annotation(hint)
         self._default = self.annotation.default if default is inspect.Parameter.empty else _copier(default)
         self._aliases = _aliases(hint)
         plain = self.annotation.plain

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 __all__ = ["first_line", "problems", "reason"]
 
 _LINE_CHARS = 300
+_PART_CHARS = 60
 
 
 def problems(error: ValidationError, names: Sequence[str] = ()) -> str:
     """`where: what, got ...` of each thing that is wrong. names: of the positional arguments, for those told by number."""
     parts = []
     for problem in error.errors(include_url=False, include_context=False):
-        where = [str(part) for part in problem["loc"]]
+        where = [shown(part, _PART_CHARS) for part in problem["loc"]]  # keys of a dict are somebody's text
         if where and isinstance(problem["loc"][0], int) and problem["loc"][0] < len(names):
             where[0] = names[problem["loc"][0]]
         got = "" if problem["type"].startswith("missing") else f", got {shown_value(problem['input'])}"
