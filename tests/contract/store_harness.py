@@ -39,11 +39,11 @@ for _, key in ipairs(redis.call('KEYS', ARGV[1] .. '*')) do
       redis.call('HSET', key, worker, string.format('%d', at - ms) .. outside)
     end
   elseif redis.call('TYPE', key).ok == 'hash' and redis.call('HEXISTS', key, 'l') == 1 then
-    redis.call('HINCRBY', key, 'l', -ms)
+    redis.call('HINCRBY', key, 'l', string.format('%d', -ms))
   end
   local left = redis.call('PTTL', key)
   if left > 0 then
-    if left > ms then redis.call('PEXPIRE', key, left - ms) else redis.call('DEL', key) end
+    if left > ms then redis.call('PEXPIRE', key, string.format('%d', left - ms)) else redis.call('DEL', key) end
   end
 end
 """
