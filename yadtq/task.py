@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from yadtq.handle import TaskHandle
-    from yadtq.wire.envelope import Envelope
 
 __all__ = ["BoundTask", "SubmitsTasks", "Task"]
 
@@ -94,10 +93,6 @@ class Task(Generic[P, R]):
     def to_wire(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """See `TaskSignature.to_wire`."""
         return self.signature.to_wire(args, kwargs)
-
-    def arguments_of(self, envelope: Envelope) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """See `TaskSignature.from_wire`."""
-        return self.signature.from_wire(envelope)
 
     def encode_result(self, value: Any) -> bytes:
         """See `TaskSignature.encode_result`."""

@@ -29,10 +29,12 @@ from pydantic import (
 )
 
 from yadtq import TaskContext
-from yadtq.errors import ConfigError, Discard, InvalidArguments
+from yadtq.errors import ConfigError, Discard, InvalidArguments, ResultUnreadable
+from yadtq.handle import TaskHandle
 from yadtq.signature import TaskSignature, untyped_arguments
 from yadtq.wire.codec import CodecError, decode, refuse_unreadable
 from yadtq.wire.envelope import Envelope, decode_envelope, encode_task
+from yadtq.wire.states import TaskStatus
 
 UTC = timezone.utc  # noqa: UP017
 
@@ -310,6 +312,20 @@ def test_a_zone_travels_as_its_offset() -> None:
         ((arrived,), _) = signature.from_wire(through_kafka(signature, moment))
         assert arrived.timestamp() == moment.timestamp()
         assert arrived.utcoffset() == moment.utcoffset()
+
+
+async def test_a_result_of_another_version_is_one_typed_line() -> None:
+    class Source:
+        async def status(self, task_id: str) -> TaskStatus:
+            raise NotImplementedError
+
+        async def final_payload(self, task_id: str, timeout: float | None) -> bytes:
+            return b'{"a": "x"}'
+
+    handle: TaskHandle[Base] = TaskHandle("id-1", Source(), task_of(Base).decode_result)
+    with pytest.raises(ResultUnreadable, match=r"id-1.*not what this version.*a: Input should be") as caught:
+        await handle.result()
+    assert "\n" not in str(caught.value)
 
 
 class TestParameters:
