@@ -8,7 +8,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from itertools import count, islice
+from itertools import chain, count, islice
 from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
@@ -70,12 +70,14 @@ def _reports(given: argparse.Namespace) -> Iterator[Report]:
 
 
 def _on_cores(jobs: int, run: Callable[[int], Report], numbers: Iterable[int]) -> Iterator[Report]:
-    if jobs <= 1:
-        keep_imports()
-        yield from map(run, numbers)
-        return
     left = iter(numbers)
-    # A few at a time, so that an endless row of seeds can be broken off.
+    first = list(islice(left, 2))
+    if len(first) < 2:
+        yield from map(run, first)
+        return
+    left = chain(first, left)
+    # Fresh processes now and then: caches grow with the apps that were made. A few at a time, so that an endless row of
+    # seeds can be broken off.
     with ProcessPoolExecutor(
         jobs, mp_context=get_context("spawn"), initializer=keep_imports, max_tasks_per_child=_RUNS
     ) as pool:
