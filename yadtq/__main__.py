@@ -11,7 +11,7 @@ __all__ = ["main"]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 0, 1 for what went wrong, 2 for wrong words or settings, 130 after Ctrl-C."""
+    """Returns the exit status: 0, 1 after an error, 2 for wrong arguments or settings, 130 after Ctrl-C."""
     try:
         from yadtq.cli.root import run
     except ModuleNotFoundError as error:

@@ -144,7 +144,7 @@ def load_app(path: str) -> Yadtq:
     """The app at `module:attribute` (attribute: `app` if left out). Raises a one-line `ConfigError`."""
     module_name, _, attribute = path.partition(":")
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as `python -m` does: an app lies where it is started
+        sys.path.insert(0, os.getcwd())  # as `python -m` does: an app is usually started from its own folder
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What a running task may know of itself."""
+"""What a running task can read about itself."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ __all__ = ["TaskContext"]
 class TaskContext:
     """Given to a task whose first parameter is annotated with it: `def send(ctx: TaskContext, to: str)`.
 
-    attempt: 1 on the first run. A higher one may follow an attempt whose side effects have happened (G2): make them
-    idempotent by `idempotency_key`, the same for all attempts, or fence them by `fencing_token`, new for each.
+    attempt: 1 on the first run. A higher one may follow an attempt whose side effects have already happened (G2): make
+    them idempotent by `idempotency_key`, the same for all attempts, or fence them by `fencing_token`, new for each.
     """
 
     task_id: str
@@ -24,5 +24,5 @@ class TaskContext:
 
     @property
     def idempotency_key(self) -> str:
-        """Names the task, whatever the attempt."""
+        """Identifies the task, the same for every attempt."""
         return self.task_id

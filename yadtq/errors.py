@@ -1,7 +1,7 @@
 """Every error YADTQ raises, in one tree: catch `YadtqError` for all, or a branch.
 
     YadtqError
-    ├── ConfigError              a setting, task definition or topic is wrong: mend it, a retry won't help
+    ├── ConfigError              a setting, task definition or topic is wrong: fix it, a retry won't help
     │   ├── UnknownTask            no task of that name in the registry
     │   ├── TopicMismatch          the cluster's topics contradict what YADTQ needs
     │   └── StoreRefused           Redis refuses this account, or lacks a command: the message says which right is missing
@@ -144,7 +144,9 @@ class SubmitOverloaded(SubmitError):
 
 
 class SubmitRefused(SubmitError):
-    """Kafka refused the tasks with these `task_ids` for good. Nothing of them was stored; others of the call are queued."""
+    """Kafka refused the tasks with these `task_ids` for good. Nothing of them was stored; others of the call are
+    queued.
+    """
 
     def __init__(self, task_ids: list[str], reason: str) -> None:
         self.task_ids, self.reason = task_ids, reason
@@ -225,8 +227,8 @@ class EnvelopeError(YadtqError):
 class BrokerUnavailable(YadtqError):
     """Kafka did not answer within the deadline.
 
-    Of an append: `uncertain` has the indices of records that may or may not be stored (None: any of them), `refused` those
-    that are known not to be, with the reason. All others are stored.
+    Of an append: `uncertain` has the indices of records that may or may not be stored (None: any of them), `refused`
+    those that are known not to be, with the reason. All others are stored.
     """
 
     def __init__(
@@ -254,11 +256,13 @@ class BrokerRefused(YadtqError):
 
 
 class StoreUnavailable(YadtqError):
-    """Redis did not answer within the deadline, or answered with an error of whatever kind."""
+    """Redis did not answer within the deadline, or answered with any error."""
 
 
 class ServiceFailed(YadtqError):
-    """A background service of this process failed. Whoever waits for it gets this; it is started again by itself."""
+    """A background service of this process failed. Calls that wait for it raise this; it is started again
+    automatically.
+    """
 
     def __init__(self, service: str, reason: str) -> None:
         self.service = service
@@ -272,8 +276,8 @@ class TaskTimeout(YadtqError):
 class Retry(YadtqError):
     """Raise inside a task to be run again: `raise Retry("not ready yet", delay=5)`. Also within an exception group.
 
-    delay: seconds until the next attempt, a year at most; None takes the task's back-off. Counts against `retries`; for a
-    task with `retries=0` up to 100 attempts. Raises `ConfigError` for a delay that is no such number.
+    delay: seconds until the next attempt, a year at most; None takes the task's back-off. Counts against `retries`; for
+    a task with `retries=0` up to 100 attempts. Raises `ConfigError` for a delay that is no such number.
     """
 
     def __init__(self, reason: str = "retry asked for", *, delay: float | None = None) -> None:

@@ -1,4 +1,4 @@
-"""A task as seen by whoever submitted it: its id, status and result."""
+"""A task as its submitter sees it: its id, status and result."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TaskHandle(Generic[R]):
         """What the task returned, once it has. timeout: seconds; None waits for as long as it takes.
 
         Raises `TaskFailed` with what the last attempt raised, `TaskCancelled`, `ResultLost` after a loss of Redis's
-        data, or `TimeoutError`, after which the task goes on and may be asked for again.
+        data, or `TimeoutError`, after which the task continues and its result may be requested again.
         """
         payload = await self._source.final_payload(self.id, timeout)
         try:

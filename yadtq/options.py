@@ -1,8 +1,8 @@
-"""What may be said of a task: each option once, with its rule, its field on the wire and its flag on the command line.
+"""The options of a task: each declared once, with its rule, its field on the wire and its flag on the command line.
 
-`@app.task(...)` takes `TaskOptions`; `task.options(...)`, the blocking client and `yadtq submit` take `CallOptions`. All of
-them are checked by `checked`, and nowhere else. A new option is a line in one of the two types and a line in `RULES`; if it
-travels, also a field of the envelope.
+`@app.task(...)` takes `TaskOptions`; `task.options(...)`, the blocking client and `yadtq submit` take `CallOptions`.
+All of them are checked by `checked`, and nowhere else. A new option is a line in one of the two types and a line in
+`RULES`; if it travels, also a field of the envelope.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MOST_RETRIES = 1_000_000_000
 
 
 class TaskOptions(TypedDict, total=False):
-    """What a task says for all its calls: `@app.task(retries=3)`. None is the same as left out."""
+    """The options of a task for all its calls: `@app.task(retries=3)`. None is the same as left out."""
 
     name: str | None
     queue: str | None

@@ -1,6 +1,7 @@
 """Everything a process is given: its servers, time, chance and name. Nothing else reaches outside.
 
-What is built from an `Outside` runs on real servers and on doubles alike, and many such processes in one loop or one thread.
+A process built from an `Outside` runs on real servers and on doubles alike, and many of them run in one loop or one
+thread.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ __all__ = ["Outside", "Place"]
 
 
 class Place(NamedTuple):
-    """Where a process runs. Only told, never used to decide anything."""
+    """Where a process runs. For reports only, never used for decisions."""
 
     host: str
     pid: int

@@ -1,7 +1,7 @@
 """When a failed attempt is tried again, and after how long: a pure decision.
 
 Back-off is exponential with "equal jitter" (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015):
-half of it is sure, half is random, so that neighbours which failed together do not come back together.
+half of it is sure, half is random, so that tasks which failed together are not retried together.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["RetryPolicy"]
 
 
-#: Of a task that asks for it and has no number of its own: bounded, like everything.
+#: Retries of a task that raises `Retry` and has no number of its own: bounded, like everything.
 _ASKED_RETRIES = 100
 
 
@@ -52,7 +52,7 @@ class RetryPolicy:
         # A subclass may not have called `Retry.__init__`, or may have set the delay itself.
         if (delay := getattr(asked, "delay", None)) is not None:
             return Retry.checked(delay)
-        # 2**1000 would overflow a float; past 60 doublings the cap has long won.
+        # 2**1000 would overflow a float; after 60 doublings the cap applies.
         ceiling = min(self.cap_s, self.base_s * 2.0 ** min(failures - 1, 60))
         return ceiling * (0.5 + jitter / 2)
 

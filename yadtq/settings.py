@@ -2,7 +2,7 @@
 
 A setting comes from a keyword, else from `YADTQ_<NAME>` (worker settings from `YADTQ_WORKER_<NAME>`, supervisor
 settings from `YADTQ_SUPERVISOR_<NAME>`), else from the default here. Unknown `YADTQ_*` variables are an error: a
-misspelt setting that is silently ignored is found out in production.
+misspelt setting that is silently ignored would only be noticed in production.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Settings", "SupervisorSettings", "WorkerSettings"]
 
-#: Variables with our prefix that other parts read: tests, and the supervisor's words to its own children.
+#: Variables with our prefix that other parts read: tests, and what a supervisor passes to its workers.
 _FOREIGN = ("YADTQ_TEST_", "YADTQ_SLOT", "YADTQ_PIPE")
 
 
-#: What Kubernetes tells every container of a Service whose name begins with "yadtq": addresses that nobody set as a
-#: setting.
+#: Variables that Kubernetes sets in every container for a Service whose name begins with "yadtq": addresses, not
+#: settings.
 _KUBERNETES = re.compile(
     r"YADTQ(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
 _KUBERNETES_PORT = re.compile(r"YADTQ(_\w+)?_PORT=(tcp|udp|sctp)://.*")
-#: Seconds and counts above this are mistakes, and overflow where they become milliseconds: 31 years.
+#: Seconds and counts above this are mistakes, and would overflow as milliseconds: 31 years.
 _MOST = 1e9
-#: Values that may hold a password, and have no place in a message.
+#: Values that may contain a password, and must not appear in messages.
 _SECRET = frozenset({"redis"})
 
 
@@ -103,7 +103,7 @@ class Settings(_Base):
     compress_over_bytes: int = Field(4_096, ge=64, description="results over this are deflated")
     max_pending_submits: int = Field(20_000, ge=1, description="submits waiting at once in one client")
 
-    lease_s: float = Field(7.0, ge=1, description="a worker that is not heard of for so long loses its tasks")
+    lease_s: float = Field(7.0, ge=1, description="a worker that is silent for this long loses its tasks")
     heartbeat_s: float = Field(1.0, gt=0, description="between heartbeats and lease renewals")
     session_timeout_s: float = Field(7.0, ge=1, description="Kafka's limit for a silent worker; brokers allow >= 6")
 
@@ -129,7 +129,7 @@ class Settings(_Base):
                 raise ValueError("expected a URL like unix:///path/of/the/socket?db=0")
         elif url.scheme not in ("redis", "rediss") or not url.hostname or port == 0:
             raise ValueError("expected a URL like redis://host:6379/0")
-        # What is no number would mean database 0.
+        # Anything but a number would mean database 0.
         elif url.path not in ("", "/") and not re.fullmatch(r"/\d{1,5}", url.path):
             raise ValueError("expected the number of a database at the end, as in redis://host:6379/0")
         if any(not number.isdigit() for number in parse_qs(url.query, keep_blank_values=True).get("db", ())):

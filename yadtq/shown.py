@@ -1,7 +1,8 @@
 """Text that others wrote, made fit to be shown: in a log line, an error message or a terminal.
 
-Names, ids and error messages of tasks come from anyone who can write to Kafka or Redis. Raw, they could forge log lines,
-move the cursor, or set the reader's clipboard. So what is shown passes through here; what is stored or returned does not.
+Names, ids and error messages of tasks come from anyone who can write to Kafka or Redis. Raw, they could forge log
+lines, move the cursor, or set the reader's clipboard. So what is shown passes through here; what is stored or returned
+does not.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ def shown(text: object, most: int = _MOST) -> str:
     if not isinstance(text, str):
         try:
             text = str(text)
-        except Exception as error:  # whatever the object's own __str__ raises; we only want to show it
+        except Exception as error:  # the object's own __str__ may raise anything; we only want to show it
             text = f"<{type(text).__name__} whose text can't be had: {type(error).__name__}>"
     if len(text) > most:
         text = f"{text[: most - 3]}..."

@@ -70,7 +70,7 @@ async def test_tasks_run_retry_and_end_and_a_drain_commits_all(app: Yadtq) -> No
     assert (counters.succeeded, counters.failed, counters.retried) == (47, 1, 4)
 
 
-class TestDoomed:
+class TestUnrunnable:
     @pytest.fixture
     def app(self, app: Yadtq) -> Yadtq:
         @app.task
@@ -81,26 +81,26 @@ class TestDoomed:
     async def test_a_burst_of_them_keeps_no_other_from_running_while_kafka_is_away(self, app: Yadtq) -> None:
         async with assembled(app, concurrency=3, unknown_task_window_s=0) as bench:
             bench.cluster.away.add(bench.names.dead)
-            doomed = [bench.submit("nobody", task_id=f"doomed{n}") for n in range(20)]
+            unrunnable = [bench.submit("nobody", task_id=f"unrunnable{n}") for n in range(20)]
             works = [bench.submit("work", task_id=f"work{n}") for n in range(20)]
             await bench.ended(*works)
             await eventually(lambda: len(bench.parts.outbox) == 20)
-            assert await bench.statuses(*doomed) == {"IN_PROGRESS"}
+            assert await bench.statuses(*unrunnable) == {"IN_PROGRESS"}
             assert bench.letters() == []
             bench.cluster.away.clear()
-            await bench.ended(*doomed)
-            assert await bench.statuses(*doomed) == {"FAILED"}
+            await bench.ended(*unrunnable)
+            assert await bench.statuses(*unrunnable) == {"FAILED"}
             assert len(bench.letters()) == 20
         assert bench.committed_all()
 
     async def test_they_hold_a_lease_and_no_slot(self, app: Yadtq) -> None:
         async with assembled(app, concurrency=3, unknown_task_window_s=0) as bench:
             bench.cluster.away.add(bench.names.dead)
-            bench.submit("nobody", task_id="doomed")
+            bench.submit("nobody", task_id="unrunnable")
             await eventually(lambda: len(bench.parts.outbox) == 1)
             assert bench.parts.executor.slots.is_idle
-            assert await bench.statuses("doomed") == {"IN_PROGRESS"}
-            (attempt,) = bench.parts.doomed.attempts.values()
+            assert await bench.statuses("unrunnable") == {"IN_PROGRESS"}
+            (attempt,) = bench.parts.unrunnable.attempts.values()
             before = attempt.lease_at
             await eventually(lambda: attempt.lease_at > before, what="its lease is renewed")
             bench.cluster.away.clear()
@@ -108,13 +108,13 @@ class TestDoomed:
     async def test_a_drain_waits_for_their_letters_and_stores_their_end(self, app: Yadtq) -> None:
         async with assembled(app, unknown_task_window_s=0) as bench:
             bench.cluster.away.add(bench.names.dead)
-            bench.submit("nobody", task_id="doomed")
+            bench.submit("nobody", task_id="unrunnable")
             await eventually(lambda: len(bench.parts.outbox) == 1)
             bench.worker.drain()
             await eventually(lambda: bench.parts.heart.phase == "draining")
             bench.cluster.away.clear()
-            await bench.ended("doomed")
-        assert await bench.statuses("doomed") == {"FAILED"}
+            await bench.ended("unrunnable")
+        assert await bench.statuses("unrunnable") == {"FAILED"}
         assert len(bench.letters()) == 1
         assert bench.committed_all()
 
@@ -122,16 +122,16 @@ class TestDoomed:
         """Its lease must not keep another worker waiting: what this one could not end is anybody's."""
         async with assembled(app, unknown_task_window_s=0, grace_s=0) as bench:
             bench.cluster.away.add(bench.names.dead)
-            bench.submit("nobody", task_id="doomed")
+            bench.submit("nobody", task_id="unrunnable")
             await eventually(lambda: len(bench.parts.outbox) == 1)
             bench.worker.drain()
 
             async def given_back() -> bool:
-                return await bench.statuses("doomed") == {"QUEUED"}
+                return await bench.statuses("unrunnable") == {"QUEUED"}
 
             await eventually(given_back)
             bench.cluster.away.clear()
-        assert await bench.statuses("doomed") == {"QUEUED"}, "a letter that comes later changes nothing"
+        assert await bench.statuses("unrunnable") == {"QUEUED"}, "a letter that comes later changes nothing"
         assert not bench.committed_all()
 
 

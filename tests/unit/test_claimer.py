@@ -16,12 +16,12 @@ from tests.support.poll import eventually
 from yadtq import Yadtq
 from yadtq.delivery.claimer import Claimer, Destinations
 from yadtq.delivery.deadletters import DeadLetters
-from yadtq.delivery.doomed import Doomed
 from yadtq.delivery.gates.suspects import SuspectGate
 from yadtq.delivery.outbox import Outbox
 from yadtq.delivery.sequels import Endings
 from yadtq.delivery.tracker import PartitionTracker
 from yadtq.delivery.turns.partitions import PartitionTurns
+from yadtq.delivery.unrunnable import Unrunnable
 from yadtq.delivery.waiting import WaitingRoom
 from yadtq.execution.attempt import StopReason
 from yadtq.execution.calls import Calls
@@ -95,7 +95,7 @@ class Bench:
         self.slots = Slots(concurrency)
         self.executor = Executor(outside=outside, slots=self.slots, calls=calls, on_outcome=self._end)
         outbox = Outbox(producer=Sink(), clock=self.clock)
-        self.doomed = Doomed(
+        self.unrunnable = Unrunnable(
             dead_letters=DeadLetters(topic="yadtq.t.dead", worker_id=ME, outbox=outbox, clock=self.clock),
             on_outcome=self.outcomes.append,
             app="t",
@@ -106,7 +106,7 @@ class Bench:
             worker_id=ME,
             outside=outside,
             room=self.room,
-            to=Destinations(self.executor, self.doomed, Endings(outbox=outbox), self.suspects),
+            to=Destinations(self.executor, self.unrunnable, Endings(outbox=outbox), self.suspects),
         )
         self.open = asyncio.Event()
         self.ran: list[str] = []

@@ -142,7 +142,7 @@ def beat(slot: int, *partitions: int, worker: str = "a", phase: str = "running")
     return Heartbeat.model_validate({"host": "h", "pid": 1, "seq": 1, "at": 0, **fields})
 
 
-def test_the_group_is_settled_when_each_has_a_share_and_all_shares_are_everything():
+def test_the_group_is_balanced_when_each_has_a_share_and_all_shares_are_everything():
     progress = Progress(10)
     for crew in (
         [],
@@ -152,9 +152,9 @@ def test_the_group_is_settled_when_each_has_a_share_and_all_shares_are_everythin
         [beat(0, 0, 2), beat(1, 1, 3, phase="starting")],
     ):
         progress.see(crew)
-        assert not progress.settled(2, 4), crew
+        assert not progress.balanced(2, 4), crew
     progress.see([beat(0, 0, 2), beat(1, 1, 3)])
-    assert progress.settled(2, 4)
+    assert progress.balanced(2, 4)
 
 
 def test_what_the_kill_cost():

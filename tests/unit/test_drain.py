@@ -76,8 +76,8 @@ def test_the_start_goes_the_other_way(notes: list[str]) -> None:
 
 
 async def test_services_of_one_stage_keep_their_order(notes: list[str]) -> None:
-    await drained([Toy(name, Stage.RUN, notes) for name in ("executor", "doomed")])
-    assert [note for note in notes if "?" in note] == ["executor drained?", "doomed drained?"]
+    await drained([Toy(name, Stage.RUN, notes) for name in ("executor", "unrunnable")])
+    assert [note for note in notes if "?" in note] == ["executor drained?", "unrunnable drained?"]
 
 
 async def test_a_stage_whose_time_is_over_is_hurried_and_asked_once_more(notes: list[str]) -> None:

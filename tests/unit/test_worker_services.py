@@ -35,7 +35,7 @@ SERVICES = (
     "outbox",
     "completer",
     "executor",
-    "doomed",
+    "unrunnable",
     "claimer",
     "rebuilder",
     "stragglers",

@@ -1,7 +1,7 @@
 """The life of an aiokafka client: connected under a deadline, stopped under a deadline, and judged in between.
 
-The only file that touches private names of aiokafka (a test looks for others): what the library does not offer, and what
-its bugs ask for, stands here, so that another version of it is read against one page.
+The only file that touches private names of aiokafka (a test looks for others): what the library does not offer, and
+workarounds for its bugs, are here, so that a new version has to be checked against one file only.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ log = logging.getLogger("yadtq.broker")
 Client = TypeVar("Client", AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient, AIOKafkaClient)
 
 _RETRY_S = 0.2
-#: For a client that has never been in use: nothing of it is worth waiting for.
+#: For a client that was never used: there is nothing to wait for.
 _DISCARD_S = 2.0
 _CUT_OFF_S = 2.0
-#: Answers that only another setting helps against, and which.
+#: Errors that only a changed setting can fix, and which setting.
 _SETTINGS: dict[type[BaseException] | None, str] = {
     InvalidSessionTimeoutError: "the brokers don't allow this session_timeout_s (YADTQ_SESSION_TIMEOUT_S): it must lie "
     "between their group.min.session.timeout.ms (6 s by default) and group.max.session.timeout.ms",
-    InconsistentGroupProtocolError: "a client that is no worker of this version is in the consumer group: end it, or give "
+    InconsistentGroupProtocolError: "a client that is no worker of this version is in the consumer group: stop it, or give "
     "the app another name",
     GroupAuthorizationFailedError: "this Kafka user may not use the consumer group: grant it READ on the group",
     TopicAuthorizationFailedError: "this Kafka user may not use the topic: grant it DESCRIBE, READ and WRITE",
@@ -69,10 +69,10 @@ async def connected(
 ) -> Client:
     """A started client, on which `prepare` has been awaited.
 
-    seconds: for all of it. A server that is not there yet is asked again until then: processes and servers are started
-    side by side. what: what can't be done without it, for the message. Raises `BrokerUnavailable`.
-    at_start: of a process. Then an answer that only another setting helps against is a `ConfigError`; later it is an
-    outage like any other, since somebody has changed the server.
+    seconds: for everything together. A server that is not up yet is tried again until then: processes and servers are
+    started at the same time. what: what can't be done without the client, for the message. Raises `BrokerUnavailable`.
+    at_start: the process is starting. Then an error that only a changed setting can fix is a `ConfigError`. Later it is
+    an outage like any other, because somebody has changed the server.
     """
     quieten()
     problem: BaseException | None = None
@@ -141,9 +141,9 @@ def may_pass(error: BaseException) -> bool:
 def _bootstrapping() -> Iterator[None]:
     """Around the start of a client: closes the connection that a cancelled start forgets.
 
-    While aiokafka asks its first connection for metadata, only a local variable of `AIOKafkaClient.bootstrap` knows of it. A
-    deadline that ends in that moment would leave it open until the garbage collector complains. So it is looked for where it
-    still can be found: in the traceback.
+    While aiokafka asks its first connection for metadata, only a local variable of `AIOKafkaClient.bootstrap` knows of
+    it. A deadline that ends in that moment would leave it open until the garbage collector complains. So we look for it
+    in the traceback, the only place that still refers to it.
     """
     try:
         yield
@@ -155,10 +155,11 @@ def _bootstrapping() -> Iterator[None]:
 
 
 async def stopped(client: Client, seconds: float) -> None:
-    """Stop it, within about `seconds` and a few more to cut off what is left. Never raises, and is never cancelled half-way.
+    """Stop it, within about `seconds` and a few more to cut off what is left. Never raises, and is never cancelled
+    half-way.
 
-    In a task of its own: aiokafka's stop can hang, and can end as cancelled though nobody has cancelled it, by a helper
-    task that it awaits after cancelling it.
+    In a task of its own: aiokafka's stop can hang. It can also end as cancelled although nobody cancelled it, because
+    it awaits a helper task that it has cancelled.
     """
     ending = asyncio.ensure_future(client.close() if _is_closed_by_close(client) else client.stop())
     with anyio.CancelScope(shield=True):
@@ -170,7 +171,7 @@ async def stopped(client: Client, seconds: float) -> None:
         if ending.done() and not ending.cancelled():
             if (error := ending.exception()) is None:
                 return
-            # It is being thrown away: a broken client often can't stop cleanly, and nothing depends on it.
+            # The client is discarded: a broken one often can't stop cleanly, and nothing depends on it.
             log.debug("stopping a %s: %s", type(client).__name__, error)
         with anyio.move_on_after(_CUT_OFF_S):
             await _cut_off(client)
@@ -181,7 +182,7 @@ def _is_closed_by_close(client: Any) -> bool:
 
 
 async def _cut_off(client: Any) -> None:
-    """Close the connections of a client whose stop did not get so far; they and their helpers would go on for ever."""
+    """Close the connections of a client whose stop did not get that far; they and their helper tasks would never end."""
     if isinstance(client, AIOKafkaClient):
         return
     if not isinstance(client, AIOKafkaProducer):
@@ -202,7 +203,9 @@ def wire(client: AIOKafkaConsumer | AIOKafkaProducer | AIOKafkaAdminClient) -> A
 
 
 def health(client: AIOKafkaConsumer | AIOKafkaProducer) -> str | None:
-    """Which helper task of the client has died, or None. aiokafka tells nobody: such a client is silent for ever."""
+    """Which helper task of the client has died, or None. aiokafka does not report it: such a client receives nothing
+    more.
+    """
     if isinstance(client, AIOKafkaProducer):
         helpers = {"sender": getattr(client._sender, "sender_task", None)}
     else:
@@ -231,7 +234,7 @@ async def fetched(
     """What `getmany` does, with an answer for each partition: its records, and the error that ends them.
 
     `getmany` loses what it has taken from one partition when the next can't be read, and looks every partition up in a
-    tuple: with 127 of 128 partitions that were 8,000 comparisons a poll, a third of all that a task costs.
+    tuple: with 127 of 128 partitions that means 8,000 comparisons a poll, a third of the cost of a task.
     ready: nothing is taken while it is false. After a rebalance aiokafka has records before its listener has returned.
     """
     fetcher, subscription = consumer._fetcher, consumer._subscription
@@ -296,7 +299,7 @@ def _taken(result: FetchResult, most: int) -> tuple[list[Any], Exception | None]
                 is_over = False
                 break
     except Exception as problem:
-        # Of any kind: each codec has errors of its own. What came before it counts, and is handed out.
+        # Any exception: each codec raises its own types. The records before it are valid and are handed out.
         error = problem
     result._update_position()
     if is_over:

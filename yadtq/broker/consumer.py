@@ -1,11 +1,11 @@
-"""A member of the consumer group that does not stay broken.
+"""A member of the consumer group that is rebuilt when it breaks.
 
-aiokafka recovers from most outages by itself. Where it can't (a helper task of its has died, a fetch loop stands still;
-aio-libs/aiokafka#1154, #847, #625), the consumer is thrown away and a new one joins under the same static id. The
+aiokafka recovers from most outages by itself. Where it can't (one of its helper tasks has died, a fetch loop hangs;
+aio-libs/aiokafka#1154, #847, #625), the consumer is discarded and a new one joins under the same static id. The
 trackers of what is in flight live outside, so a rebuild looks like a rebalance and loses nothing.
 
-Rebalances are eager: every one revokes all partitions and delivers again what is not committed (pitfall: positions and
-pauses are lost too). The caller recognises what it has seen.
+Rebalances are eager: each one revokes all partitions and delivers uncommitted records again (positions and pauses are
+lost too). The caller recognises records that it has seen.
 """
 
 from __future__ import annotations
@@ -129,7 +129,9 @@ class KafkaTaskConsumer:
     async def poll(
         self, partitions: Collection[Partition] | None, max_records: int, timeout_s: float
     ) -> Mapping[Partition, Sequence[ConsumedRecord]]:
-        """partitions: None means all. Never raises for Kafka's sake; must not be cancelled but at the very end."""
+        """partitions: None means all. Errors of Kafka are handled inside and never raised. Must not be cancelled,
+        except by the last call.
+        """
         if max_records <= 0 or (partitions is not None and not partitions):
             await anyio.sleep(timeout_s)  # for aiokafka, no partitions are all of them
             return {}
@@ -138,17 +140,17 @@ class KafkaTaskConsumer:
             consumer = await self._rebuild()
             if consumer is None:
                 return {}
-        if not await self._is_settled(timeout_s):
+        if not await self._is_known(timeout_s):
             return {}
         try:
-            records = await Reader(consumer, self._watch.settled.is_set).poll(partitions, max_records, timeout_s)
+            records = await Reader(consumer, self._watch.known.is_set).poll(partitions, max_records, timeout_s)
         except Exception as error:
-            # Any error: a broken aiokafka also raises what isn't Kafka's, and a new consumer is the cure.
+            # Any exception: a broken aiokafka also raises errors that are not Kafka's, and a new consumer fixes it.
             self._errors = self._errors + 1 if isinstance(error, KafkaError | OSError) else _ERRORS_BEFORE_REBUILD
             self._outages.failed(f"{type(error).__name__}: {error}")
             await anyio.sleep(0.1)  # an error that comes back at once must not become a busy loop
             return {}
-        if not self._watch.settled.is_set():
+        if not self._watch.known.is_set():
             return {}  # a rebalance came while a batch was rescued: what is still ours comes again
         self._errors = 0
         if self._outages.open:
@@ -159,13 +161,13 @@ class KafkaTaskConsumer:
         self._note_answers(consumer, got=bool(records), all_wanted=partitions is None)
         return records
 
-    async def _is_settled(self, timeout_s: float) -> bool:
-        """Whether the assignment has been told; waits for it."""
-        settled = self._watch.settled
-        if not settled.is_set():
+    async def _is_known(self, timeout_s: float) -> bool:
+        """Wait until the assignment is known and reported; False if it is not known in time."""
+        known = self._watch.known
+        if not known.is_set():
             with anyio.move_on_after(timeout_s):
-                await settled.wait()
-        return settled.is_set()
+                await known.wait()
+        return known.is_set()
 
     def _note_answers(self, consumer: AIOKafkaConsumer, *, got: bool, all_wanted: bool) -> None:
         now = self._clock.monotonic()
@@ -205,7 +207,7 @@ class KafkaTaskConsumer:
 
     async def commit(self, offsets: Mapping[Partition, int]) -> bool:
         consumer = self._consumer
-        if consumer is None or not self._watch.settled.is_set():
+        if consumer is None or not self._watch.known.is_set():
             return False
         assigned = consumer.assignment() & self._watch.logs.keys()
         mine = {TopicPartition(*partition): offset for partition, offset in offsets.items() if partition in assigned}
@@ -216,9 +218,9 @@ class KafkaTaskConsumer:
     async def _commit_within(
         self, seconds: float, consumer: AIOKafkaConsumer, offsets: Mapping[TopicPartition, int]
     ) -> bool:
-        """One commit at a time. One that is late is left under way: a watermark is true whenever it arrives.
+        """One commit at a time. A late one is not cancelled: a watermark is correct whenever it arrives.
 
-        To break it off would do no good: aiokafka shields the request, whose error then is nobody's.
+        Cancelling it would not help: aiokafka shields the request, and then nobody would read its error.
         """
         earlier = self._commit_under_way
         if earlier is not None and not earlier.done():
@@ -257,17 +259,17 @@ class KafkaTaskConsumer:
         return max(0, end - offset) if end is not None else 0
 
     async def stop(self) -> None:
-        """A static member only goes quiet: its place is kept for the successor until the session timeout."""
+        """A static member only stops sending: its place is kept for the successor until the session timeout."""
         consumer, self._consumer = self._consumer, None
         await self._watch.stop()
-        self._watch.settled.clear()
+        self._watch.known.clear()
         if consumer is not None:
             await self._discard(consumer)
 
     async def _discard(self, consumer: AIOKafkaConsumer) -> None:
         await stopped(consumer, _STOP_TIMEOUT_S)
         if (commit := self._commit_under_way) is not None and not commit.done():
-            # Its request has just failed with the connection; what would follow are repeats for ever.
+            # Its request has just failed with the connection; it would now repeat it endlessly.
             with anyio.CancelScope(shield=True):
                 await asyncio.wait({commit}, timeout=0.05)
             commit.cancel()
@@ -281,7 +283,9 @@ def _note_error(commit: asyncio.Task[Any]) -> None:
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
-    """aiokafka swallows exceptions of a listener and freezes the group while one waits: hence short and guarded."""
+    """aiokafka swallows exceptions of a listener, and the whole group waits while one runs: so these are short and
+    catch everything.
+    """
 
     def __init__(self, owner: KafkaTaskConsumer, consumer: AIOKafkaConsumer) -> None:
         self._owner = owner
@@ -296,8 +300,9 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
             for partition, offset in self._owner._watermarks().items()
             if partition in revoked and partition in self._owner._watch.logs
         }
-        if offsets and self._owner._watch.settled.is_set():
-            # Spares the next owner a repetition, no more: worth a second, since the whole group waits for us.
+        if offsets and self._owner._watch.known.is_set():
+            # It only saves the next owner some repeated deliveries: worth one second at most, since the whole group
+            # waits for us.
             await self._owner._commit_within(1, self._consumer, offsets)
 
     async def on_partitions_assigned(self, assigned: Any) -> None:

@@ -1,8 +1,8 @@
-"""Watches the logs that a member of the group reads: are they the ones it knows, and is everything still in them?
+"""Checks that the logs a member of the group reads are still the same ones, and complete.
 
-After each rebalance it finds out what the logs are and where to begin, and only then the assignment counts. Later it
-looks every few seconds for a log that was replaced, for records that were deleted before they were run, and now and then
-for a topic whose configuration would lose tasks.
+After each rebalance it finds out which logs they are and where to begin. Only then is the assignment used. Later it
+checks every few seconds for a log that was replaced and for records that were deleted before they were run, and less
+often for a topic whose configuration would lose tasks.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _RETRY_S = 0.2
 class LogWatch:
     """Outlives the consumers of one member. logs: identity of each log that was told to `on_assigned`.
 
-    settled: set while the assignment is known and told. Nothing is handed out or committed before.
+    known: set while the assignment is known and reported. Nothing is handed out or committed before that.
     """
 
     def __init__(self, settings: Settings, topics: Sequence[str], clock: Clock) -> None:
@@ -59,7 +59,7 @@ class LogWatch:
         self._next: dict[Partition, int] = {}
         self._check_due = clock.monotonic() + _CHECK_TOPICS_S
         self.logs: dict[Partition, str] = {}
-        self.settled = asyncio.Event()
+        self.known = asyncio.Event()
 
     def start(self, on_assigned: Callable[[Mapping[Partition, str]], None]) -> None:
         self._on_assigned = on_assigned
@@ -74,7 +74,7 @@ class LogWatch:
     def assigned(self, consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]) -> None:
         """After a rebalance, with the whole assignment. Never waits: the whole group would wait with it."""
         self._consumer, self._pending = consumer, frozenset(partitions)
-        self.settled.clear()
+        self.known.clear()
         self._woken.set()
 
     def committed(self, offsets: Mapping[TopicPartition, int]) -> None:
@@ -91,7 +91,7 @@ class LogWatch:
             try:
                 if self._pending is not None and self._consumer is not None:
                     async with asyncio.timeout(_ANSWER_S):
-                        await self._settle(self._consumer, self._pending)
+                        await self._look_up(self._consumer, self._pending)
                     continue
                 self._woken.clear()
                 try:
@@ -100,7 +100,7 @@ class LogWatch:
                 except TimeoutError:
                     await self._look()
             except (KafkaError, OSError, BrokerUnavailable, ConfigError) as error:
-                # The same outage that stops everything else; it is looked at again when it is over.
+                # The outage that stops everything else, too; the check is repeated when it is over.
                 log.debug("the logs can't be looked at: %s", error)
                 await asyncio.sleep(_RETRY_S)
             except Exception:
@@ -108,7 +108,7 @@ class LogWatch:
                 log.exception("looking at the logs")
                 await asyncio.sleep(_LOOK_S)
 
-    async def _settle(self, consumer: AIOKafkaConsumer, assigned: frozenset[TopicPartition]) -> None:
+    async def _look_up(self, consumer: AIOKafkaConsumer, assigned: frozenset[TopicPartition]) -> None:
         identities = await self._identities(consumer)
         commits = await committed(consumer, assigned) if assigned else {}
         logs = {tuple(partition): identities.get(partition.topic, "") for partition in sorted(assigned)}
@@ -137,16 +137,18 @@ class LogWatch:
             self._pending = None
             self.logs, self._ours, self._next = logs, ours, positions
             self._on_assigned(dict(logs))
-            self.settled.set()
+            self.known.set()
 
     async def _identities(self, consumer: AIOKafkaConsumer) -> dict[str, str]:
-        """Of the topics that exist. A topic that has more or fewer partitions than aiokafka knows of is made known to it."""
+        """Of the topics that exist. A topic that has more or fewer partitions than aiokafka knows of is made known to
+        it.
+        """
         try:
             found = await topics_as_they_are(wire(consumer), self._topics)
         except ConfigError:  # a Kafka that has no identities
             return {}
         if any(len(consumer.partitions_for_topic(topic) or ()) != info.partitions for topic, info in found.items()):
-            # It would find out within metadata_max_age_ms; meanwhile those partitions would be nobody's.
+            # It would find out within metadata_max_age_ms; until then nobody would read those partitions.
             wire(consumer).force_metadata_update()
         return {topic: info.id for topic, info in found.items()}
 
@@ -174,7 +176,7 @@ class LogWatch:
         self, consumer: AIOKafkaConsumer, logs: Mapping[Partition, str], identities: Mapping[str, str]
     ) -> None:
         """Begin the logs of topics that were made again, as after a rebalance; others go on."""
-        self.settled.clear()
+        self.known.clear()
         try:
             fresh = {each: identities.get(each[0], log_id) for each, log_id in logs.items()}
             for partition, log_id in fresh.items():
@@ -189,7 +191,7 @@ class LogWatch:
                 self._on_assigned(dict(fresh))
         finally:
             if self._pending is None:
-                self.settled.set()
+                self.known.set()
 
     async def _look_for_holes(self, consumer: AIOKafkaConsumer, places: list[TopicPartition]) -> None:
         try:

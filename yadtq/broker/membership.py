@@ -1,8 +1,9 @@
 """Removing static members from a consumer group at once, when nobody will come back under their names.
 
 A static member (`group_instance_id`) keeps its partitions through a restart, and through its death until the session
-timeout. So whoever knows that it stays away has to say so, or its partitions lie idle for that long. LeaveGroup takes
-an instance id from version 3 on (KIP-345); aiokafka speaks version 1, hence the declarations here.
+timeout. So a process that knows that a member will not return has to remove it, or its partitions are idle for that
+long. LeaveGroup takes an instance id from version 3 on (KIP-345); aiokafka speaks version 1, hence the declarations
+here.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ log = logging.getLogger("yadtq.broker")
 
 _RETRY_S = 0.1
 _STOP_S = 2.0
-#: A member or a group that isn't there has left: what we wanted.
+#: A member or a group that does not exist has left: success.
 _GONE = (NoError, UnknownMemberIdError, GroupIdNotFound)
 
 
@@ -100,7 +101,7 @@ async def leave_group(
 
 
 async def _attempt(client: AIOKafkaClient, group: str, instance_ids: list[str]) -> list[str]:
-    """Returns the ids for which another try is due, a moment later. Raises what another try can't help."""
+    """Returns the ids for which another try is due, a moment later. Raises errors that a retry can't fix."""
     try:
         node = await client.coordinator_lookup(CoordinationType.GROUP, group)
         left = _check(await client.send(node, _LeaveGroupRequest(group, instance_ids)))

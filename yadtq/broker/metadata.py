@@ -1,7 +1,8 @@
 """Topics as the cluster has them: how many partitions, and which identity. Asking never creates one.
 
-aiokafka speaks Metadata up to version 5, always with leave to create topics, and without their ids; hence the
-declarations of version 10 here. A topic that is deleted and made again has another id, and its offsets begin anew.
+aiokafka supports Metadata up to version 5, always allows the broker to create topics, and gets no topic ids; hence the
+declarations of version 10 here. A topic that is deleted and made again has another id, and its offsets begin at 0
+again.
 """
 
 from __future__ import annotations
@@ -153,7 +154,9 @@ async def topics_as_they_are(client: AIOKafkaClient, topics: Iterable[str]) -> d
 
 
 async def until_there(client: AIOKafkaClient, topics: dict[str, int]) -> dict[str, TopicInfo]:
-    """Wait until each has so many partitions at least: the brokers learn of what the controller has done a moment later."""
+    """Wait until each has so many partitions at least: the brokers learn of what the controller has done a moment
+    later.
+    """
     while True:
         found = await topics_as_they_are(client, topics)
         if all(topic in found and found[topic].partitions >= count for topic, count in topics.items()):

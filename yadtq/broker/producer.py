@@ -1,8 +1,8 @@
 """Appending to Kafka, a batch a call, in bounded time.
 
-Idempotence is off on purpose: aiokafka's idempotent batches never expire, and one refused batch wedges the producer for
-good (aio-libs/aiokafka#1017). A repeat is harmless here, since a task is known by its id; so it costs nothing, and a
-failure is bounded and ambiguous: the record may be in the log.
+Idempotence is off on purpose: aiokafka's idempotent batches never expire, and one refused batch blocks the producer
+permanently (aio-libs/aiokafka#1017). A duplicate is harmless here, because a task is identified by its id. A failure
+takes bounded time and is ambiguous: the record may be in the log.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _BATCH_BYTES = 256 * 1024
 #: What a topic with a lower limit gets, at the least: halves of refused batches come to it.
 _LEAST_BATCH = 1_024
 _RECORD_OVERHEAD = 40
-#: The broker is to judge what is too large, by its topic. What is over its `socket.request.max.bytes` (100 MiB) it would not
-#: even answer, but close the connection.
+#: The broker decides what is too large, by its topic. It would not answer a request over its `socket.request.max.bytes`
+#: (100 MiB), but close the connection.
 _MOST_BYTES = 90_000_000
 _FLUSH_S = 4.0
-#: A producer that has failed so often in a row is replaced: its connections or its sender may be beyond recovery.
+#: A producer that has failed this many times in a row is replaced: its connections or its sender may not recover.
 _FAILURES_BEFORE_REPLACEMENT = 3
 
 
@@ -58,7 +58,7 @@ class _Answers(NamedTuple):
 
 
 class KafkaProducer:
-    """`seams.Producer` on aiokafka. acks=all; no linger, since what meets has been brought together before."""
+    """`seams.Producer` on aiokafka. acks=all; no linger, because the callers have already batched concurrent records."""
 
     def __init__(self, settings: Settings, *, timeout_s: float | None = None) -> None:
         self._settings = settings
@@ -106,7 +106,7 @@ class KafkaProducer:
         self._failures = 0
 
     async def _append_one(self, records: Sequence[OutRecord]) -> None:
-        """A record alone goes the plain way: aiokafka chooses the partition, and nothing has to be gathered."""
+        """A single record is sent directly: aiokafka chooses the partition, and there is nothing to group."""
         (record,) = records
         try:
             with self._deadlines.within():
@@ -119,7 +119,7 @@ class KafkaProducer:
         self._failures = 0
 
     def _tell(self, records: Sequence[OutRecord], answers: _Answers, rest: BaseException | None = None) -> None:
-        """Raises what the answers come to. rest: what has happened to records without one."""
+        """Raises the error that the answers amount to. rest: what happened to records without an answer."""
         stored = {index for part in answers.stored for index, _ in part}
         refused: dict[int, str] = {}
         too_large: set[int] = set()
@@ -164,7 +164,7 @@ class KafkaProducer:
                 self._turn += 1
                 partition = partitions[self._turn % len(partitions)]
             placed[topic, partition].append((index, record))
-        # Side by side: a partition with a batch on its way makes the next one wait, the others need not.
+        # Concurrently: a partition with a batch in flight delays its next batch, but not those of other partitions.
         await asyncio.gather(*(self._fill(producer, place, entries, answers) for place, entries in placed.items()))
 
     @staticmethod
@@ -238,7 +238,7 @@ class KafkaProducer:
         return self._failures >= _FAILURES_BEFORE_REPLACEMENT or health(producer) is not None
 
     def _end(self, producer: AIOKafkaProducer) -> None:
-        """Stop in the background: a wedged producer takes its time."""
+        """Stop in the background: a blocked producer takes long."""
 
         task = asyncio.get_running_loop().create_task(stopped(producer, _FLUSH_S))
         self._ended.add(task)
@@ -263,7 +263,8 @@ async def _answer(producer: AIOKafkaProducer, batch: BatchBuilder, place: Partit
         return error
     # Its error is looked at, also when nobody waits for it any more: asyncio would report it as a bug of ours.
     done.add_done_callback(lambda done: done.cancelled() or done.exception())
-    # Not awaited itself: that would cancel it with us, and then the error of a batch that fails later would be nobody's.
+    # Not awaited itself: that would cancel it with us, and then nobody would read the error of a batch that fails
+    # later.
     await asyncio.wait([done])
     problem: BaseException | None = (
         KafkaConnectionError("the producer was given up") if done.cancelled() else done.exception()

@@ -1,5 +1,5 @@
-"""Keeps aiokafka's log readable, in every process that uses it: in an outage it writes a hundred lines a second that all
-say the same.
+"""Keeps aiokafka's log readable, in every process that uses it: in an outage it writes a hundred lines a second that
+all say the same.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _limit = RateLimit()
 
 
 def quieten() -> None:
-    """Limit aiokafka's warnings and errors in this process. Again and again is once.
+    """Limit aiokafka's warnings and errors in this process. May be called repeatedly.
 
     On the loggers of its modules: one of the logger above them would not see their lines, and the handlers are the
     application's.

@@ -1,4 +1,4 @@
-"""Hands out the records of a consumer, whatever lies in the logs.
+"""Hands out the records of a consumer, and steps over what can't be read.
 
 One batch that aiokafka can't read would stop all partitions, and lose the records that the same call had taken from
 others. Here each partition has its own answer, and such a batch is fetched once more and read byte by byte.
@@ -41,9 +41,10 @@ class Reader:
     async def poll(
         self, partitions: Collection[TopicPartition] | None, max_records: int, timeout_s: float
     ) -> dict[TopicPartition, list[ConsumedRecord]]:
-        """What `getmany` returns; None: of all partitions. Raises a `KafkaError` if nothing could be had for one.
+        """What `getmany` returns; None: of all partitions. Raises a `KafkaError` if no partition could be read because
+        of one.
 
-        Among the records, an `Unreadable` for what can't be read. Must not be cancelled but at the very end.
+        Among the records, an `Unreadable` for what can't be read. Must not be cancelled, except by the last call.
         """
         wanted = None if partitions is None else frozenset(partitions)
         records, errors = await fetched(self.consumer, wanted, max_records, timeout_s, ready=self._ready)

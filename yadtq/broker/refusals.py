@@ -1,4 +1,4 @@
-"""Which answers of Kafka mean that a record was refused for good, and in which words.
+"""Which errors of Kafka mean that a record was refused permanently, and the message for each.
 
 Decided by the error's class. Everything else is an outage: the record may be stored, and a repeat may help.
 """

@@ -1,8 +1,8 @@
-"""What can be had of a batch that aiokafka can't read: record by record, from the bytes as the broker sent them.
+"""Recovers the readable records of a batch that aiokafka can't read, from the bytes as the broker sent them.
 
-Pure. aiokafka gives a whole batch up for one header name that is not UTF-8. Here names are read with escapes, so that
-such a record is a record; what really can't be read becomes an `Unreadable`, with the bytes. Whatever the bytes are, the
-answer leads to a higher offset.
+Pure. aiokafka rejects a whole batch for one header name that is not UTF-8. Here names are read with escapes, so that
+such a record is a record; what really can't be read becomes an `Unreadable`, with the bytes. For any bytes the result
+leads to a higher offset.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Salvaged", "salvage"]
 
-#: The head of a batch: base offset, length, leader epoch, magic, checksum, attributes, last offset delta, first and greatest
-#: time stamp, producer id and epoch, first sequence number, number of records.
+#: The head of a batch: base offset, length, leader epoch, magic, checksum, attributes, last offset delta, first and
+#: greatest time stamp, producer id and epoch, first sequence number, number of records.
 _HEAD = struct.Struct(">qiibIhiqqqhii")
 _CHECKED_FROM = struct.calcsize(">qiibI")
 _LENGTH_ENDS = struct.calcsize(">qi")
@@ -87,7 +87,7 @@ def _first(raw: bytes, position: int) -> _Batch:
     whole = raw[: _LENGTH_ENDS + length] if length >= _HEAD.size - _LENGTH_ENDS else raw
     following = base + delta + 1
     after = raw[len(whole) :]
-    if len(after) >= _HEAD.size:  # not covered by any checksum of this batch, so it is believed before its own head
+    if len(after) >= _HEAD.size:  # read before the batch's own header, because no checksum of this batch covers it
         following = _HEAD.unpack_from(after)[0]
     if not position < following <= position + 2**31:
         raise _Damaged(f"a batch that ends at offset {following}")

@@ -1,7 +1,7 @@
 """Where a member begins to read a partition: a pure decision.
 
-A commit of a worker carries the identity of its log. So an offset of a log that is no more is known for one, also where
-it was committed into the log that came after it; and an offset that another program has set is known, too.
+A commit of a worker carries the identity of its log. So an offset of a deleted log is recognised, even if it was
+committed into the log that replaced it. An offset that another program has set is recognised, too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Where(Enum):
 
 
 class Start(NamedTuple):
-    """offset: with `Where.OFFSET`. problem: for an ERROR line. note: for a line that is none."""
+    """offset: with `Where.OFFSET`. problem: for an ERROR line. note: for a WARNING line."""
 
     where: Where
     offset: int = -1
@@ -42,7 +42,7 @@ def mark_of(log_id: str) -> str:
 
 
 def is_of_log(metadata: str, log_id: str) -> bool:
-    """False: what was committed with this metadata belongs to a log that is no more."""
+    """False: what was committed with this metadata belongs to a deleted log."""
     return not metadata.startswith(_MARK) or metadata == mark_of(log_id)
 
 

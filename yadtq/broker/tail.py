@@ -1,8 +1,8 @@
 """Reading a whole topic from its end, or from a while ago, without a consumer group.
 
-Every reader sees everything, and none of them is anyone's peer: the supervisor's watch and the client's view of the
-workers read the heartbeat topic so. A tail outlives its connections: on an error, and when it hears nothing though the
-topic has grown (a dead fetcher is silent, not loud), it builds a new consumer and goes on where it stopped.
+Every reader sees all records, independent of the others: the supervisor's watch and the client's view of the workers
+read the heartbeat topic in this way. A tail outlives its connections: on an error, or if it receives nothing although
+the topic has grown (a dead fetcher raises no error), it creates a new consumer and continues where it stopped.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Tail:
     """`async with Tail(...) as tail: async for record in tail: ...`
 
     Entering it waits until the starting point is fixed: what is appended afterwards is seen. Up to `buffer` records
-    wait for a slow reader, then the oldest are dropped: this is for views of now, not for work. The loop ends only by
-    `stop()` or by leaving the `async with`.
+    wait for a slow reader, then the oldest are dropped: this is for views of the present state, not for tasks. The loop
+    ends only by `stop()` or by leaving the `async with`.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Tail:
         if self._pump is None:
             return
         with anyio.CancelScope(shield=True):
-            # The pump is asked first, as a cancelled getmany leaves the consumer's own accounts wrong.
+            # The pump is asked to stop first: a cancelled getmany leaves wrong counters in the consumer.
             await asyncio.wait([self._pump], timeout=_POLL_S + _STOP_S + 1)
             self._pump.cancel()
             await asyncio.wait([self._pump])
@@ -116,8 +116,9 @@ class Tail:
                         self._consumer = await self._connected()
                     await self._read(self._consumer)
                 except Exception as error:
-                    # Any error: a broken aiokafka also raises what isn't Kafka's, and a new consumer is the cure.
-                    log.warning("the tail of %s starts anew: %s", self._topic, str(error) or type(error).__name__)
+                    # Any exception: a broken aiokafka also raises errors that are not Kafka's, and a new consumer fixes
+                    # it.
+                    log.warning("the tail of %s starts again: %s", self._topic, str(error) or type(error).__name__)
                     await self._drop()
                     await asyncio.sleep(_REBUILD_S)
         finally:
@@ -125,7 +126,7 @@ class Tail:
             self._news.set()
 
     async def _read(self, consumer: AIOKafkaConsumer) -> None:
-        """Until `stop()`, or an error, or new partitions, or a stall; the caller starts anew after each."""
+        """Until `stop()`, or an error, or new partitions, or a stall; the caller starts again after each."""
         heard = self._clock.monotonic()
         while not self._stopping:
             batches = await Reader(consumer).poll(None, _POLL_RECORDS, _POLL_S)
@@ -140,7 +141,7 @@ class Tail:
                 self._resume(consumer)
 
     def _take(self, partition: TopicPartition, records: Sequence[ConsumedRecord]) -> None:
-        # A consumer that notices new partitions begins all of them anew, and may do so before we put it right.
+        # A consumer that notices new partitions resets all of them, and may do so before we correct it.
         position = self._positions.get(partition, 0)
         new = [record for record in records if record.offset >= position]
         if new:
@@ -262,7 +263,7 @@ async def _connect(
 
 
 def _readable(records: Sequence[ConsumedRecord]) -> list[ConsumedRecord]:
-    """What can't be read has been said in the log, and is of no use to a view."""
+    """Unreadable records were logged already, and a view has no use for them."""
     return [record for record in records if not isinstance(record, Unreadable)]
 
 

@@ -1,8 +1,9 @@
-"""Topics of an app: bringing the cluster to what they must be, whoever has made them.
+"""Topics of an app: creates and corrects them, even if another program has created them.
 
 Task topics keep records until YADTQ itself truncates them behind the committed watermark (D2): with a time limit, a
-backlog older than the limit would vanish unseen. What nobody has set on a topic is set here, so a topic that the broker
-made by itself with its defaults becomes a right one. What somebody has set, and would lose tasks, is refused.
+backlog older than the limit would be deleted unnoticed. Values that nobody has set on a topic are set here, which
+corrects a topic that the broker created by itself with its defaults. A value that somebody has set, and that would lose
+tasks, is refused.
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ _STOP_S = 2.0
 _RETRY_S = 0.2
 _FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 _HEARTBEATS = {"cleanup.policy": "compact,delete", "retention.ms": "3600000", "segment.ms": "600000"}
-#: Only where a topic is made. The broker's time: a process whose clock is wrong is refused nothing, and misleads nobody.
+#: Only where a topic is made. The broker's time: so records of a process with a wrong clock are accepted, and carry a
+#: correct time stamp.
 _AT_BIRTH = {"message.timestamp.type": "LogAppendTime"}
 _SIZE = "max.message.bytes"
 #: Kafka's own default of it.
 _USUAL_SIZE = 1_048_588
-#: What a batch of one record is larger than its value.
+#: By how much a batch of one record is larger than its value.
 _OVERHEAD = 1_024
 #: `config_source` of what was set on the topic itself.
 _ON_THE_TOPIC = 1
@@ -67,7 +69,7 @@ def topics_of(
 
 
 def task_topic_problem(topic: str, values: Mapping[str, str | None]) -> str | None:
-    """What of a task topic's configuration would lose tasks."""
+    """The values of a task topic's configuration that would lose tasks."""
     wrong = [
         f"{key}={values[key]} (must be {value})" for key, value in _FOREVER.items() if values.get(key, value) != value
     ]
@@ -80,7 +82,7 @@ def task_topic_problem(topic: str, values: Mapping[str, str | None]) -> str | No
 
 
 def unset(configs: Mapping[str, Config], wanted: Mapping[str, str]) -> dict[str, str]:
-    """What of the wanted configuration nobody has set, and is not so by chance."""
+    """The wanted values that nobody has set, and that the defaults do not already give."""
     return {
         key: value
         for key, value in wanted.items()
@@ -115,7 +117,8 @@ async def provision(
 
 
 async def check_topics(settings: Settings, topics: Collection[str]) -> list[str]:
-    """What is wrong with these task topics of a running app. What nobody has set is set again; the rest is returned.
+    """What is wrong with these task topics of a running app. Values that nobody has set are set again; the other
+    problems are returned.
 
     Raises `BrokerUnavailable`, and `TopicMismatch` if it can't be set.
     """
@@ -163,7 +166,7 @@ class _Provisioning:
         least = dict.fromkeys(self._task_topics, partitions or 1)
         # Also of what was made here: another process, or the broker itself, may have been faster.
         for topic, configs in (await _configs(self._admin, sorted(wanted.keys() - made))).items():
-            if await self._settle(topic, configs, wanted[topic][1]) and topic in least:
+            if await self._correct(topic, configs, wanted[topic][1]) and topic in least:
                 least[topic] = max(least[topic], wanted[topic][0])
         small = {topic: count for topic, count in least.items() if existing[topic].partitions < count}
         if small:
@@ -190,8 +193,8 @@ class _Provisioning:
                 raise TopicMismatch(f"topic {topic} can't be created: {message or error.__name__}")
         return made
 
-    async def _settle(self, topic: str, configs: dict[str, Config], wanted: dict[str, str]) -> bool:
-        """True: somebody had made the topic without setting what it needs, and it is set now."""
+    async def _correct(self, topic: str, configs: dict[str, Config], wanted: dict[str, str]) -> bool:
+        """True: the topic existed without a setting that it needs, and it is set now."""
         changes = unset(configs, wanted)
         values = {**_values(configs), **changes}
         if topic in self._task_topics:
@@ -207,7 +210,7 @@ class _Provisioning:
         if size < most + _OVERHEAD:
             log.warning(
                 "topic %s takes %d bytes (max.message.bytes), tasks may have %d (max_task_bytes): larger ones are refused; "
-                "raise the one or lower the other",
+                "raise the first or lower the second",
                 topic,
                 size,
                 most,
@@ -229,7 +232,7 @@ def _values(configs: dict[str, Config]) -> dict[str, str | None]:
 
 
 async def _set(admin: AIOKafkaAdminClient, topic: str, configs: dict[str, Config], changes: dict[str, str]) -> None:
-    # Not incremental: what was set before goes along, or it would be reset.
+    # Not incremental: values that were set before are sent again, or they would be reset.
     before = {key: config.value for key, config in configs.items() if config.is_set and config.value is not None}
     for response in await admin.alter_configs(
         [ConfigResource(ConfigResourceType.TOPIC, topic, configs={**before, **changes})]

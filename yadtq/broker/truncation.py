@@ -1,8 +1,8 @@
-"""Cutting task topics off behind what every group has committed (D2): the only way in which their records go.
+"""Truncates task topics below what every group has committed (D2): the only way in which their records are deleted.
 
 Task topics have no time limit, so a backlog can't expire. What is committed is finished, so an offset reset to earliest
-repeats nothing: the earliest record is the first unfinished one, give or take the last interval, and what lies in that
-has its final state in Redis.
+repeats nothing: the log begins at the first unfinished record, or up to one interval below it, and the records of that
+interval have their final state in Redis.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def truncation_points(
 async def truncate(
     settings: Settings, groups: Sequence[str], partitions: Collection[Partition]
 ) -> dict[Partition, int]:
-    """Cut off what all groups have committed; the new first offsets. {} if Kafka can't do it now: it can wait."""
+    """Truncate what all groups have committed; returns the new first offsets. {} if Kafka can't do it now: it is not
+    urgent.
+    """
     if not partitions:
         return {}
     try:

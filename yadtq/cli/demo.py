@@ -20,9 +20,9 @@ _PLAIN_WIDTH = 110
 def demo(
     workers: Annotated[int, typer.Option(help="Worker processes; one of them is killed half-way.")] = 4,
     concurrency: Annotated[int, typer.Option(min=1, help="Tasks at once in each.")] = 4,
-    limit: Annotated[int | None, typer.Option(min=10, help="So many files, not the whole standard library.")] = None,
+    limit: Annotated[int | None, typer.Option(min=10, help="This many files, not the whole standard library.")] = None,
     app_name: Annotated[str | None, typer.Option(help="Default: a new one, demo-XXXXXX.")] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave all up until Ctrl-C, to look around.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep everything running until Ctrl-C.")] = False,
     kafka: KafkaOption = None,
     redis: RedisOption = None,
 ) -> int:

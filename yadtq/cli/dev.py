@@ -35,7 +35,7 @@ def dev(
     Prints the addresses as two lines for the shell. Workers without an app run the examples: addition, primes, ...
     """
     if app is not None:
-        load_app(app)  # a wrong name is told before anything is started
+        load_app(app)  # report a wrong name before anything is started
     wanted = workers or (_WORKERS if app else 0)
     return asyncio.run(_Dev(app or _EXAMPLES, wanted, data).run(kafka_port, redis_port))
 
@@ -68,12 +68,13 @@ class _Dev:
             if taken:
                 print(f"yadtq: port {' and '.join(taken)} taken: other programs need the lines above", file=sys.stderr)
             which = "Kafka and Redis are" if stack.is_open else "Kafka is"
-            print(f"yadtq: {which} open to all users of this machine, and to no other machine", file=sys.stderr)
+            print(f"yadtq: {which} open to all users of this machine, but not to other machines", file=sys.stderr)
             print("yadtq: Ctrl-C ends it", file=sys.stderr)
             return await self._wait()
 
     def _stop(self) -> None:
-        # The first ends the wait below, and so the supervisor; further ones are for that: it then hurries.
+        # The first one ends the wait below, and so the supervisor. Further ones go to the supervisor, which then stops
+        # faster.
         if self._asked.is_set() and self._supervisor is not None:
             self._supervisor.signal()
         self._asked.set()

@@ -23,7 +23,7 @@ RedisOption = Annotated[str | None, typer.Option(metavar="URL", help="Default: Y
 
 
 def find_app(app: str, kafka: str | None, redis: str | None) -> Yadtq:
-    """With a plain name tasks go unvalidated: only the worker knows them."""
+    """With a plain name, arguments are not validated here: only the worker knows the tasks."""
     found = load_app(app) if ":" in app else Yadtq(app)
     found.configure(kafka=kafka, redis=redis)
     return found

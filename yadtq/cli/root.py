@@ -1,4 +1,4 @@
-"""The command `yadtq` as a whole: its commands, and how every error comes out as one line."""
+"""The command `yadtq`: its subcommands, and the one-line message for every error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from yadtq.shown import shown
 __all__ = ["run"]
 
 _INTERRUPTED = 130
-#: Of an error's line, which may hold what a task has said of its failure.
+#: Characters of an error's line, which may contain the message of a failed task.
 _LONGEST = 4_000
 
 app = typer.Typer(
@@ -43,7 +43,7 @@ def run(argv: list[str] | None = None) -> int:
         print(f"yadtq: {shown(' '.join(str(error).split()), _LONGEST)}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     except Exception as error:
-        # Of click, which typer brings along in a private module since 0.2x: known by what it can do.
+        # An error of click, which typer vendors in a private module since 0.2x: recognised by its attributes.
         if not hasattr(error, "format_message"):
             raise
         if message := error.format_message():  # none: no command was given, and the help has been printed

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["result", "status", "submit"]
 
-IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Of the task, as `submit` told it.")]
+IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The task's id, as printed by `submit`.")]
 
 
 @with_call_options
 def submit(
-    name: Annotated[str, typer.Argument(help="Of the task: addition.")],
+    name: Annotated[str, typer.Argument(help="The task's name, for example addition.")],
     words: Annotated[
         list[str] | None, typer.Argument(metavar="ARGS...", help="Read as JSON; what isn't is taken as text.")
     ] = None,
@@ -86,5 +86,5 @@ def _json(value: Any) -> str:
     text = json.dumps(to_jsonable_python(value), ensure_ascii=False)
     if text.isprintable():
         return text
-    # JSON has an escape for every character, so what would move the cursor of a terminal is the same value, written so.
+    # JSON can escape every character, so control characters for the terminal are escaped without changing the value.
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)

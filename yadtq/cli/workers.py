@@ -1,4 +1,4 @@
-"""`yadtq workers`: who works for an app."""
+"""`yadtq workers`: the live workers of an app."""
 
 from __future__ import annotations
 
@@ -81,6 +81,6 @@ def table(beats: Sequence[Heartbeat]) -> Table:
             f"{beat.loop_lag_s * 1000:.0f} ms",
             f"{beat.rss_bytes / 2**20:.0f} MB",
         )
-        # Not as markup: anyone who can write to the topic chooses the name.
+        # Not as markup: any client that can write to the topic can choose the name.
         found.add_row(Text(shown(beat.worker, _NAME)), Text(shown(beat.phase, _NAME)), *numbers)
     return found

@@ -1,1 +1,1 @@
-"""Submitting tasks, and asking for them."""
+"""Submitting tasks, and reading their status and results."""

@@ -1,4 +1,6 @@
-"""A client's services, in an asyncio task beside the user's code: ready before the first call, and never silently gone."""
+"""A client's services, in an asyncio task beside the user's code: ready before the first call, and a failure is never
+silent.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ __all__ = ["Background"]
 
 
 class Background:
-    """`start` once, `aclose` always. A service that ends meanwhile is the affair of `runtime/restarting.py`."""
+    """Call `start` once, and `aclose` always. `runtime/restarting.py` handles a service that ends in between."""
 
     def __init__(self, services: Sequence[Service]) -> None:
         self._services = services
@@ -27,7 +29,9 @@ class Background:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self, within_s: float) -> None:
-        """Returns when all are ready. Raises what the first to fail raises, or `ServiceFailed`; then none runs any more."""
+        """Returns when all are ready. Raises what the first to fail raises, or `ServiceFailed`; then none runs any
+        more.
+        """
         ready = asyncio.Event()
         self._task = asyncio.create_task(self._run(ready), name="yadtq-client")
         waiting = asyncio.create_task(ready.wait())
@@ -54,7 +58,7 @@ class Background:
             ready.set()
 
     async def aclose(self, within_s: float) -> None:
-        """Stop all, let them finish what they hold for `within_s`, then break them off."""
+        """Stop all, give them `within_s` to finish what they hold, then cancel them."""
         self._closing = True
         task = self._task
         if task is None:
@@ -67,4 +71,4 @@ class Background:
         with anyio.CancelScope(shield=True):
             await asyncio.wait([task], timeout=1.0)
         if task.done() and not task.cancelled():
-            task.exception()  # has been raised by `start`, or logged by the services' runner
+            task.exception()  # was raised by `start`, or logged by the services' runner

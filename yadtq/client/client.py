@@ -1,4 +1,4 @@
-"""The async client: submits tasks, and asks for them."""
+"""The async client: submits tasks, and reads their status and results."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ AnyTask = Task[Any, Any] | BoundTask[Any, Any] | str
 _NO_OPTIONS: Mapping[str, Any] = {}
 
 _OTHER_LOOP = "this client belongs to another event loop: make one with app.client() in each loop"
-#: What Redis doesn't know yet has so long to get there when the client is closed.
+#: Time for the last registrations in Redis when the client is closed.
 _CLOSE_S = 5.0
 
 
@@ -76,7 +76,7 @@ class Client:
     ) -> None:
         """num_partitions: least number of partitions of the task topics; existing ones are grown, never shrunk.
 
-        routes: what every submit passes through, in this order; see `client/routes.py`.
+        routes: called for every submit, in this order; see `client/routes.py`.
         """
         if num_partitions is not None and (isinstance(num_partitions, bool) or not isinstance(num_partitions, int)):
             raise ConfigError(f"num_partitions must be a whole number, not {shown_value(num_partitions)}")
@@ -102,7 +102,8 @@ class Client:
     async def start(self) -> None:
         """Connect, and provision the topics of the app's queues.
 
-        Raises `BrokerUnavailable`, `StoreUnavailable`, `TopicMismatch` or `ServiceFailed`, within `connect_timeout_s` each.
+        Raises `BrokerUnavailable`, `StoreUnavailable`, `TopicMismatch` or `ServiceFailed`, within `connect_timeout_s`
+        each.
         """
         if self._state is not _State.NEW:
             raise ConfigError("a client is started once: make another with app.client()")
@@ -122,13 +123,13 @@ class Client:
         self._state = _State.OPEN
 
     def _failed(self, error: ServiceFailed) -> None:
-        """A service is started again. Whoever waits for something that it might have dropped is told now."""
+        """A service is started again. Callers that wait for something that it might have dropped get an error now."""
         self._waiters.fail(error)
         if error.service == self._registrar.name:
             self._registrar.fail(error)
 
     async def close(self) -> None:
-        """Wait for submits under way (at most their deadline) and disconnect. Twice is once."""
+        """Wait for submits in progress (at most their deadline) and disconnect. May be called twice."""
         before, self._state = self._state, _State.CLOSED
         if before is not _State.OPEN:
             return
@@ -172,7 +173,7 @@ class Client:
     ) -> TaskHandle[Any]:
         """`task.SubmitsTasks`: what `task.submit` and `task.options(...).submit` call. A name gets its options here.
 
-        options: of `CallOptions`; they go over those that `task` was bound to. Raises as `submit`.
+        options: of `CallOptions`; they override those that `task` was bound to. Raises as `submit`.
         """
         found, options = self._resolve(task, options)
         return self._handle(await self._submitter.submit(found, args, kwargs, options), found)
@@ -182,7 +183,7 @@ class Client:
     ) -> list[TaskHandle[Any]]:
         """Send one task for each of `calls` (a sequence of positional, or a dict of keyword arguments), in order.
 
-        options: of all of them; they go over those that `task` was bound to by `task.options(...)`.
+        options: for all of them; they override those that `task` was bound to by `task.options(...)`.
 
         All arguments are validated before anything is sent. Raises as `submit` does; `SubmitUncertain` names all ids
         in doubt.
@@ -215,10 +216,10 @@ class Client:
         # A client without any task of its own (a script, another team's service) submits by name, unvalidated here.
         return (self._registry.get(task) if len(self._registry) else task), options
 
-    # Asking
+    # Status and results
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
-        """A handle to a task that was submitted anywhere, by its id. Its result comes as plain data."""
+        """A handle to a task that was submitted anywhere, by its id. Its result is plain data."""
         return TaskHandle(task_id, self, decode)
 
     def _handle(self, task_id: str, task: Task[Any, Any] | str) -> TaskHandle[Any]:
@@ -250,7 +251,7 @@ class Client:
             async with asyncio.timeout(timeout):
                 snapshot = await self._waiters.final(task_id)
         except TimeoutError:
-            raise TimeoutError(f"task {task_id} has not ended within {timeout:g} s; it goes on") from None
+            raise TimeoutError(f"task {task_id} has not ended within {timeout:g} s; it continues") from None
         if snapshot.status is TaskStatus.SUCCESS:
             return snapshot.payload
         raise _failure(task_id, snapshot)
@@ -258,7 +259,8 @@ class Client:
     async def as_completed(
         self, handles: Iterable[TaskHandle[R]], timeout: float | None = None
     ) -> AsyncIterator[TaskHandle[R]]:
-        """The handles in the order in which their tasks end, whatever way; `result()` of each is then at hand.
+        """The handles in the order in which their tasks end, in any final state; `result()` of each then returns at
+        once.
 
         Raises `TimeoutError` if not all have ended within `timeout` seconds.
         """
@@ -286,7 +288,7 @@ class Client:
         return await live_workers(self._outside, self._settings)
 
     def watch_workers(self) -> AsyncIterator[list[Heartbeat]]:
-        """`async for workers in client.watch_workers()`: the live workers, anew after every heartbeat interval."""
+        """`async for workers in client.watch_workers()`: the live workers, again after every heartbeat interval."""
         return watch_workers(self._outside, self._settings)
 
 
@@ -299,5 +301,5 @@ def _failure(task_id: str, snapshot: Snapshot) -> TaskFailed | TaskCancelled:
             task_id, str(error["type"]), str(error["message"]), str(error.get("traceback", "")), snapshot.attempt
         )
     except (CodecError, KeyError, TypeError, AttributeError):
-        # Written by a newer version or another hand: the failure itself must still reach the caller.
+        # Written by a newer version or another program: the failure itself must still reach the caller.
         return TaskFailed(task_id, "unknown", snapshot.payload.decode(errors="replace"), "", snapshot.attempt)

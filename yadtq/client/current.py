@@ -1,6 +1,6 @@
 """Which client a `task.submit` goes through: that of its own block, or else one of its own loop.
 
-Not a stack: blocks overlap, as those of web requests do, and the one that was opened first may be left first.
+Not a stack: blocks may overlap, as those of web requests do, and the one that was opened first may be closed first.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OpenClients"]
 
-#: The blocks that the running code is in, of all apps, the innermost last. Asyncio tasks inherit those they are started in.
+#: The blocks that the running code is in, of all apps, the innermost last. Asyncio tasks inherit those they are started
+#: in.
 _blocks: ContextVar[tuple[Client, ...]] = ContextVar("yadtq_blocks", default=())
 
 
@@ -40,7 +41,8 @@ class OpenClients:
     def current(self) -> Client:
         """Raises `ConfigError` if there is none."""
         for client in (*reversed(_blocks.get()), *reversed(self._open)):
-            # A task that outlives its block still has it in its context; a block may also belong to another app or loop.
+            # A task that outlives its block still has it in its context; a block may also belong to another app or
+            # loop.
             if client in self._open and client.is_usable_here():
                 return client
         raise ConfigError(

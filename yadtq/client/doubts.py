@@ -1,7 +1,8 @@
 """When to give up waiting for a task that Redis does not know, or can't show. No I/O.
 
-Unknown means little at first: a task is registered a moment after its submit, and after a loss of data it is registered
-again from Kafka. What is unknown for longer than that takes was never submitted, has expired, or had ended before the loss.
+At first, unknown does not mean missing: a task is registered a moment after its submit, and after a loss of data it is
+registered again from Kafka. A task that is unknown for longer than that takes was never submitted, has expired, or had
+ended before the loss.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ _MARGIN_S = 0.3
 
 
 class Doubts:
-    """Of one client. The time that a task was unknown counts by Redis's own answers: an outage adds nothing to it."""
+    """One per client. The time that a task was unknown is measured between answers of Redis: an outage adds nothing to
+    it.
+    """
 
     def __init__(self, clock: Clock, settings: Settings) -> None:
         self._clock = clock
@@ -35,10 +38,10 @@ class Doubts:
         self._incarnation: str | None = None
         #: Whether Redis has lost data since this client began.
         self.has_lost = False
-        # A registration leaves after BUSY_LINGER_S, and is repeated after a call has taken `redis_timeout_s` in vain.
+        # A registration is sent after BUSY_LINGER_S, and again if the call timed out after `redis_timeout_s`.
         self._registered_after_s = settings.redis_timeout_s + BUSY_LINGER_S + _MARGIN_S
-        # After a loss workers write what they hold within two heartbeats, and what they claim next as soon as leases and
-        # sessions allow. What is still unknown then had ended before the loss.
+        # After a loss workers write what they hold within two heartbeats, and what they claim next as soon as leases
+        # and sessions allow. What is still unknown then had ended before the loss.
         self._lost_after_s = settings.lease_s + settings.session_timeout_s + 2 * settings.heartbeat_s
 
     def notice(self, incarnation: str) -> None:
@@ -49,20 +52,23 @@ class Doubts:
         self._incarnation = incarnation
 
     def outage(self) -> None:
-        """Redis did not answer. What was unknown before may have waited for its registration ever since: count again."""
+        """Redis did not answer. A task that was unknown before may have waited for its registration since then: count
+        from the start.
+        """
         self._since.clear()
 
     def clear(self, task_id: str) -> None:
-        """It is known, or nobody waits for it any more."""
+        """The task is known, or no caller waits for it any more."""
         if self._since:
             self._since.pop(task_id, None)
 
     def doubt(self, task_id: str, found: Unreadable | None) -> YadtqError | None:
-        """Redis knows nothing of it, or can't show it: what to raise if that is final."""
+        """Redis does not know the task, or can't read it. Returns the error to raise if that is final."""
         if found is not None and found.status is not None and found.status.final:
             return ResultUnreadable(task_id, found.problem)
         now = self._clock.monotonic()
-        # Not by the age of the loss: a task submitted long after it, in another outage, is unknown for a while, too.
+        # Not decided by the age of the loss: a task submitted long after it, in another outage, is unknown for a while,
+        # too.
         if now - self._since.setdefault(task_id, now) < self._limit_s:
             return None
         if found is not None:
@@ -74,11 +80,11 @@ class Doubts:
         return self._lost_after_s if self.has_lost else self._registered_after_s
 
     def next_due(self) -> float | None:
-        """Monotonic time at which the first of them is to be looked at again."""
+        """Monotonic time at which the first of them must be checked again."""
         first = next(iter(self._since.values()), None)
         return None if first is None else first + self._limit_s
 
     def overdue(self) -> list[str]:
-        """Those to be looked at now."""
+        """Those that must be checked now."""
         until = self._clock.monotonic() - self._limit_s
         return [task_id for task_id, since in self._since.items() if since <= until]

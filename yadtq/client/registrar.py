@@ -1,10 +1,10 @@
-"""Writes QUEUED for what Kafka has accepted: behind the submits, a batch for all that a few milliseconds bring.
+"""Writes QUEUED for tasks that Kafka has accepted: in the background, one batch for all submits of a few milliseconds.
 
-Kafka decides whether a task exists (D1); QUEUED in Redis is the view of it. To wait for that view in every submit would
-cost a third of the submit and say nothing that the acknowledgement does not. So a submit returns on Kafka's word, the
-record follows within `LINGER_S` (`BUSY_LINGER_S` while submits follow each other), and this client never sees the
-difference: it flushes before it reads.
-While Redis is away the records are kept, and submits are refused at the door: nobody could follow those tasks.
+Kafka decides whether a task exists (D1); QUEUED in Redis is the view of it. Waiting for that view in every submit would
+cost a third of the submit and add no information to the acknowledgement. So a submit returns when Kafka has
+acknowledged it, the record follows within `LINGER_S` (`BUSY_LINGER_S` while submits follow each other), and this client
+never notices the delay: it flushes before it reads. While Redis is away the records are kept, and new submits are
+refused: their status could not be read.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _OUTAGE_RETRY_S = 0.25
 class Registrar(Service):
     """A service.
 
-    timeout_s: of one write to Redis; a `flush` that sees no write end for so long gives up.
+    timeout_s: of one write to Redis; a `flush` fails if no write ends for this long.
     """
 
     name = "registrar"
@@ -53,7 +53,7 @@ class Registrar(Service):
         self._written = 0
         self._woken = asyncio.Event()
         self._flush_now = asyncio.Event()
-        #: Set and replaced when a write has ended, whatever way.
+        #: Set and replaced when a write has ended, successful or not.
         self._wrote = asyncio.Event()
         self._stopped = False
         self._outage: YadtqError | None = None
@@ -71,7 +71,7 @@ class Registrar(Service):
         self._woken.set()
 
     def is_pending(self, task_id: str) -> bool:
-        """Whether it was added and is not registered yet."""
+        """Whether it was added but is not registered yet."""
         return task_id in self._pending
 
     async def flush(self) -> None:
@@ -93,10 +93,12 @@ class Registrar(Service):
 
     def _raise_outage(self) -> None:
         if self._outage is not None:
-            raise copy.copy(self._outage)  # each caller gets one of his own: a raised exception collects tracebacks
+            raise copy.copy(self._outage)  # a new one for each caller: a raised exception collects tracebacks
 
     def fail(self, error: YadtqError) -> None:
-        """The service has failed: those who wait for a flush get `error`, and submits are refused until a write succeeds."""
+        """The service has failed: those who wait for a flush get `error`, and submits are refused until a write
+        succeeds.
+        """
         self._outage = error
         self._tell_end()
 
@@ -119,7 +121,9 @@ class Registrar(Service):
                 return
 
     async def _linger(self) -> None:
-        """`LINGER_S`, and while submits go on again, up to `BUSY_LINGER_S`: a write costs as much as some 20 ids in it."""
+        """`LINGER_S`, and, while submits continue, the same again up to `BUSY_LINGER_S`: a write costs as much as about
+        20 ids in it.
+        """
         for _ in range(round(BUSY_LINGER_S / LINGER_S)):
             before = len(self._pending)
             if before >= _MOST:

@@ -1,7 +1,7 @@
-"""Who works for an app, as told by the heartbeat topic: the clients' view of the workers.
+"""The live workers of an app, from the heartbeat topic: the clients' view of the workers.
 
-Anybody who can write to the topic can forge a heartbeat, and a client can't check one. So what is read is bounded, and a
-stamp from the future hides nobody.
+Anybody who can write to the topic can forge a heartbeat, and a client can't check one. So the amount that is kept is
+bounded, and a time stamp from the future hides no other worker.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PRUNE_EVERY_S = 1.0
 
 
 class _Known(NamedTuple):
-    """stamp: of the record. heard: when we read it, on our monotonic clock."""
+    """stamp: the record's time stamp. heard: when we read it, on our monotonic clock."""
 
     stamp: int
     heard: float
@@ -45,7 +45,9 @@ class Roster:
     def __init__(
         self, silence_s: float, clock: Clock, *, most_workers: int = _MOST_WORKERS, most_bytes: int = _MOST_BYTES
     ) -> None:
-        """silence_s: a worker whose last heartbeat is older is taken for dead. most_*: those beyond are left out."""
+        """silence_s: a worker whose last heartbeat is older counts as dead. most_*: limits; workers beyond them are
+        left out.
+        """
         self._silence_s, self._clock = silence_s, clock
         self._most_workers, self._most_bytes = most_workers, most_bytes
         self._latest: dict[str, _Known] = {}
@@ -55,7 +57,7 @@ class Roster:
         self._told = False
 
     def read(self, record: ConsumedRecord) -> None:
-        """Take in one record; what is no heartbeat (a supervisor's canary) is passed over."""
+        """Process one record; a record that is not a heartbeat (a supervisor's canary) is ignored."""
         try:
             beat = Heartbeat.decode(record.value)
         except EnvelopeError:
@@ -70,7 +72,7 @@ class Roster:
             self._bytes += known.size
 
     def workers(self) -> list[Heartbeat]:
-        """Those heard of lately, by worker id."""
+        """The workers with a recent heartbeat, by worker id."""
         return [known.beat for _, known in sorted(self._latest.items()) if self._is_live(known)]
 
     @property
@@ -78,8 +80,8 @@ class Roster:
         return int(self._silence_s * 1000)
 
     def _is_live(self, known: _Known) -> bool:
-        # The newest record tells the time: a worker is silent against the others, not against this machine's clock. But
-        # a stamp that is ahead of this clock as well tells nothing, unless all are.
+        # The newest record gives the time: a worker is silent compared with the others, not with this machine's clock.
+        # But a time stamp that is ahead of this clock, too, is ignored, unless all are.
         now = self._newest_plausible or self._newest
         return known.stamp >= now - self._silence_ms and known.heard >= self._clock.monotonic() - self._silence_s
 
@@ -87,7 +89,7 @@ class Roster:
         if len(self._latest) < self._most_workers and self._bytes + size <= self._most_bytes:
             return True
         now = self._clock.monotonic()
-        if now - self._pruned_at >= _PRUNE_EVERY_S:  # not for each record of a flood: it looks at all workers
+        if now - self._pruned_at >= _PRUNE_EVERY_S:  # not for each record, since it visits all workers
             self._pruned_at = now
             for worker in [worker for worker, known in self._latest.items() if not self._is_live(known)]:
                 self._forget(worker)
@@ -128,5 +130,5 @@ async def watch_workers(outside: Outside, settings: Settings) -> AsyncIterator[l
                     async for record in tail:
                         roster.read(record)
             except TimeoutError:
-                pass  # the interval is over: tell what was heard
+                pass  # the interval is over: report
             yield roster.workers()

@@ -1,6 +1,7 @@
-"""What may change a submit on its way: another topic, another value, headers, or the answer that the task is there already.
+"""Hooks that may change a submit: another topic, another value, headers, or the answer that the task exists already.
 
-A route is asked between the encoding and Kafka, for each task, in the order of the list. Without routes nothing is asked.
+A route is called after the encoding and before the append to Kafka, for each task, in the order of the list. Without
+routes there is no call.
 """
 
 from __future__ import annotations
@@ -25,21 +26,21 @@ Submission: TypeAlias = tuple[str, OutRecord]
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """Nothing is to be sent: this task stands for the submitted one, and the caller gets a handle to it."""
+    """Nothing is sent: this task replaces the submitted one, and the caller gets a handle to it."""
 
     task_id: str
 
 
 class Route(Protocol):
-    """Called for one task at a time, many of them side by side."""
+    """Called once per task, concurrently for several tasks."""
 
     async def __call__(
         self, submission: Submission, task: TaskOrName, options: Mapping[str, Any]
     ) -> Submission | Existing:
         """The submission, unchanged or another one with the same id, or `Existing`.
 
-        options: those of the call, checked; the task has its own. It must keep a deadline of its own. What it raises
-        (a `SubmitError`, `StoreUnavailable`) goes to the caller, and nothing is sent.
+        options: those of the call, checked; the task has its own. It must enforce a deadline of its own. An error that
+        it raises (a `SubmitError`, `StoreUnavailable`) goes to the caller, and nothing is sent.
         """
         ...
 
@@ -47,7 +48,7 @@ class Route(Protocol):
 async def routed(
     routes: Sequence[Route], submission: Submission, task: TaskOrName, options: Mapping[str, Any]
 ) -> Submission | Existing:
-    """Through all routes; the first that says `Existing` ends the way."""
+    """Call all routes; the first that returns `Existing` is the last one called."""
     for route in routes:
         answer = await route(submission, task, options)
         if isinstance(answer, Existing):
@@ -59,7 +60,7 @@ async def routed(
 async def routed_each(
     routes: Sequence[Route], submissions: Sequence[Submission], task: TaskOrName, options: Mapping[str, Any]
 ) -> list[Submission | Existing]:
-    """`routed` for many, side by side. Raises the first error, after all have ended."""
+    """`routed` for many, concurrently. Raises the first error, after all have ended."""
     answers = await asyncio.gather(
         *(routed(routes, submission, task, options) for submission in submissions), return_exceptions=True
     )

@@ -1,7 +1,7 @@
 """Submitting: from a call to a record that Kafka has acknowledged, and a QUEUED behind it.
 
 A submit returns when Kafka has the task on all in-sync replicas: that alone decides whether it exists (D1). Its QUEUED
-record in Redis follows within milliseconds. Submits that meet share one produce request and one script call (D9).
+record in Redis follows within milliseconds. Concurrent submits share one produce request and one script call (D9).
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ log = logging.getLogger("yadtq.client")
 NOT_CONNECTED = "the client is not connected: use it inside `async with app.client() as client`"
 
 
-#: Task id, and the fields of an `OutRecord`. A plain tuple of atoms, which the garbage collector stops looking at: the
-#: records themselves made `submit_many` a tenth slower.
+#: Task id, and the fields of an `OutRecord`. A plain tuple of atoms, which the garbage collector does not track: record
+#: objects made `submit_many` a tenth slower.
 _Entry: TypeAlias = "tuple[str, str, bytes | None, bytes | None, int | None, Sequence[tuple[str, bytes]]]"
 
 
@@ -70,7 +70,9 @@ class _Doubt:
         self.reason = str(error)
 
     def check(self, deadline_s: float) -> None:
-        """Raises `SubmitUncertain` or `SubmitRefused` if there are any. What is in doubt comes first: it may be repeated."""
+        """Raises `SubmitUncertain` or `SubmitRefused` if there are any. Tasks in doubt are reported first: they may be
+        submitted again.
+        """
         if self.ids:
             more = f"; {len(self.refused)} more were refused: {self.why_refused}" if self.refused else ""
             raise SubmitUncertain(self.ids, deadline_s, self.reason + more)
@@ -81,8 +83,8 @@ class _Doubt:
 class Submitter:
     """One per client.
 
-    registrar: a service that the client runs. num_partitions: least number of partitions of the task topics. routes: see
-    `client/routes.py`.
+    registrar: a service that the client runs. num_partitions: least number of partitions of the task topics. routes:
+    see `client/routes.py`.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class Submitter:
         self._open = True
 
     async def finish(self) -> None:
-        """Refuse what comes, wait for what is under way."""
+        """Refuse new submits, and wait for those in progress."""
         self._open = False
         self._admission.refuse(ConfigError(NOT_CONNECTED))
         await self._batch.aclose()
@@ -139,7 +141,7 @@ class Submitter:
                 if isinstance(answer, Existing):
                     return answer.task_id
                 entry = _entry(answer)
-            # The future itself where there is one: a coroutine around it would be one more for each of many submits.
+            # The future itself where there is one: a coroutine around it would cost one more object per submit.
             problem = await (self._batch.add if self._batch.busy else self._batch.run_now)(entry)
             if problem is not None:
                 raise problem
@@ -162,7 +164,7 @@ class Submitter:
         await self._provisioned_topic(queue)
         ids: list[str] = []
         doubt = _Doubt()
-        # In rounds, so that a million calls are never a million waiting submits.
+        # In rounds, so that a million calls never become a million waiting submits.
         size = max(1, self._settings.max_pending_submits // 2)
         for at in range(0, len(entries), size):
             part = entries[at : at + size]
@@ -243,7 +245,7 @@ class Submitter:
 
     async def _provision(self, queues: set[str]) -> None:
         async with self._provisioning:
-            # Of many first submits that meet here, one has done it for all.
+            # If several first submits wait here, one of them has done it for all.
             if missing := queues - self._topics.keys():
                 topics = {queue: self._outside.names.tasks(queue) for queue in missing}
                 await self._outside.broker.provision(missing, self._num_partitions)
@@ -267,7 +269,7 @@ class Submitter:
         except TimeoutError:
             raise SubmitOverloaded(
                 f"{self._admission.pending} submits are waiting already (max_pending_submits is "
-                f"{self._settings.max_pending_submits}): submit slower, or look whether Kafka keeps up"
+                f"{self._settings.max_pending_submits}): submit slower, or check whether Kafka keeps up"
             ) from None
 
 
@@ -292,7 +294,7 @@ def _entry(submission: Submission) -> _Entry:
 
 
 def _answers(entries: Sequence[_Entry], error: BrokerRefused | BrokerUnavailable) -> list[YadtqError | None]:
-    """What an append that has failed means to each."""
+    """The outcome of a failed append for each record."""
     uncertain: Container[int] = ()
     if isinstance(error, BrokerUnavailable):
         uncertain = range(len(entries)) if error.uncertain is None else error.uncertain

@@ -1,8 +1,8 @@
-"""Whoever waits for a task to end, told by push (D8): one subscription, any number of waiters, no polling in the path.
+"""Notifies callers that wait for tasks to end, by push (D8): one subscription, any number of waiters, no polling.
 
-A waiter registers and reads in one script, so nothing falls between; a small result comes with the push. Pub/sub may
-lose a message, so every gap and, slowly, every few seconds, all waiters are looked at again.
-Nobody waits for ever for what is not there: a task that stays unknown is given up with a typed error (doubts.py).
+A waiter registers and reads in one script, so no final state is missed; a small result comes with the push. Pub/sub may
+lose a message, so all waiters are checked again after every gap, and every few seconds in any case. No wait is endless:
+for a task that stays unknown a typed error is raised (doubts.py).
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Waiters(Service):
         self._channel = f"{self._chance.getrandbits(72):018x}"
         self._waiting: dict[str, asyncio.Future[Snapshot]] = {}
         self._users: dict[str, int] = {}
-        #: Tasks that nobody here waits for any more, and that Redis still has our channel for.
+        #: Tasks that no caller here waits for any more, but for which Redis still has our channel.
         #: In order: what is sent must not depend on the hash seed of the process.
         self._left: dict[str, None] = {}
         self._registrations = MicroBatch(self._register, limit=_BATCH, at_once=2, timeout_s=settings.redis_timeout_s)
@@ -73,21 +73,21 @@ class Waiters(Service):
         return len(self._waiting)
 
     def stop(self) -> None:
-        """Whoever still waits gets a `ConfigError`: nobody is left to tell him."""
+        """Calls that still wait raise a `ConfigError`: no result can reach them any more."""
         self._stopped = True
         self._subscription.stop()
         self._recheck_now.set()
         self.fail(ConfigError(_CLOSED))
 
     def fail(self, error: YadtqError) -> None:
-        """All who wait now get `error`."""
+        """All calls that wait now raise `error`."""
         for task_id in self._waiting:
             self._fail(task_id, error)
 
     async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
         async with anyio.create_task_group() as group:
             await start_services(group, [self._subscription], lambda: self._stopped)
-            # Known from the start: a loss between this and the first wait must not go unnoticed.
+            # Read at the start: a loss between now and the first wait must be noticed.
             await self._look_for_loss()
             task_status.started()
             next_all = 0.0
@@ -102,16 +102,16 @@ class Waiters(Service):
                 await self._wait(next_all - anyio.current_time())
 
     async def _wait(self, most_s: float) -> None:
-        """Until there is something to look at."""
+        """Wait until there is something to check."""
         due = self._doubts.next_due()
         if due is not None:
             most_s = min(most_s, due - self._clock.monotonic())
-        # At least a moment: while Redis is away what is due stays so.
+        # At least a short wait: while Redis is away, due checks stay due.
         with anyio.move_on_after(max(_LEAST_WAIT_S, most_s)):
             await self._recheck_now.wait()
 
     async def final(self, task_id: str) -> Snapshot:
-        """The final state of a task. Waits as long as it takes; to be used under a deadline.
+        """The final state of a task. Waits without a limit; use it under a deadline.
 
         Raises `TaskNotFound` if Redis knows nothing of it for longer than its registration can take, `ResultLost` if
         Redis has lost data and nobody runs the task again, `ResultUnreadable` if what Redis holds of it is damaged,
@@ -144,7 +144,7 @@ class Waiters(Service):
         return snapshot
 
     def _forget(self, task_id: str) -> None:
-        """Nobody here waits for it any more."""
+        """No caller here waits for it any more."""
         self._doubts.clear(task_id)
         del self._users[task_id]
         future = self._waiting.pop(task_id)
@@ -175,7 +175,7 @@ class Waiters(Service):
             future.exception()
 
     def _judge(self, task_id: str, found: Found) -> None:
-        """What Redis says of a task, to those who wait for it."""
+        """Pass Redis's answer about a task to the calls that wait for it."""
         if isinstance(found, Snapshot):
             if found.status.final:
                 self._resolve(task_id, found)
@@ -183,12 +183,14 @@ class Waiters(Service):
                 self._doubts.clear(task_id)
         elif task_id in self._waiting and (error := self._doubts.doubt(task_id, found)) is not None:
             if found is None and self._is_pending(task_id):
-                self._doubts.clear(task_id)  # Kafka has it: no lack of Redis can make it unknown
+                self._doubts.clear(task_id)  # Kafka has it: a gap in Redis can't make it unknown
             else:
                 self._fail(task_id, error)
 
     async def _recheck(self, task_ids: Iterable[str] | None = None) -> None:
-        """Look at these or all, and at the data set, and take our channel off what nobody waits for any more."""
+        """Check these tasks or all, and the data set, and remove our channel from tasks that no caller waits for any
+        more.
+        """
         if task_ids is None:
             task_ids = self._waiting
         wanted = [task_id for task_id in task_ids if task_id in self._waiting and not self._waiting[task_id].done()]
@@ -198,7 +200,7 @@ class Waiters(Service):
                 await self._unwait()
             except StoreUnavailable as error:
                 self._doubts.outage()
-                log.debug("waiters can't be looked at: %s", error)  # the store says it
+                log.debug("waiters can't be checked: %s", error)  # the store says it
 
     async def _look_at(self, task_ids: list[str]) -> None:
         for at in range(0, len(task_ids), _BATCH):
@@ -208,7 +210,8 @@ class Waiters(Service):
 
     async def _unwait(self) -> None:
         while self._left and not self._stopped:
-            # One that is waited for again meanwhile may be taken off, too: then its next re-check hears of the end.
+            # A task that is waited for again meanwhile may be removed, too: then its next re-check finds the final
+            # state.
             part = list(islice(self._left, _BATCH))
             for task_id in part:
                 del self._left[task_id]
@@ -220,6 +223,6 @@ class Waiters(Service):
             self._doubts.notice(await self._store.incarnation())
         except StoreUnavailable as error:
             self._doubts.outage()
-            log.debug("the data set can't be looked at: %s", error)
+            log.debug("the data set can't be checked: %s", error)
             return False
         return True

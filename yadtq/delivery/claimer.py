@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus as Started
 
     from yadtq.delivery.delivery import Delivery
-    from yadtq.delivery.doomed import Doomed
     from yadtq.delivery.gates.suspects import SuspectGate
     from yadtq.delivery.sequels import Endings
+    from yadtq.delivery.unrunnable import Unrunnable
     from yadtq.delivery.waiting import WaitingRoom
     from yadtq.execution.executor import Executor
     from yadtq.outside import Outside
@@ -55,7 +55,7 @@ class Destinations:
     """Where a claimed delivery goes: granted; granted and not to be run; ended already; a suspect."""
 
     executor: Executor
-    doomed: Doomed
+    unrunnable: Unrunnable
     endings: Endings
     suspects: SuspectGate
 
@@ -188,7 +188,7 @@ class Claimer(Service):
         elif verdict == DAMAGED:
             # The claim holds it, so nobody else takes it meanwhile.
             attempt = self._attempt(delivery, reply, self._clock.monotonic())
-            self._to.doomed.end(attempt, DeadReason.CORRUPT_STATE, "what Redis holds of this task can't be read")
+            self._to.unrunnable.end(attempt, DeadReason.CORRUPT_STATE, "what Redis holds of this task can't be read")
 
     def _grant(self, delivery: Delivery, reply: ClaimReply, now: float) -> bool:
         """Whether it runs, and so has a slot."""
@@ -196,7 +196,7 @@ class Claimer(Service):
             self._to.suspects.suspected(delivery, reply.crashes)
         attempt = self._attempt(delivery, reply, now)
         # One that has crashed nobody and whose name is known can be run.
-        if (reply.crashes or delivery.task is None) and self._to.doomed.takes(attempt):
+        if (reply.crashes or delivery.task is None) and self._to.unrunnable.takes(attempt):
             self._room.came_back(delivery)
             return False
         delivery.place = _RUNNING

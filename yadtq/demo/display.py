@@ -1,4 +1,4 @@
-"""What is seen of a run while it goes on: a live view in a terminal, lines of text elsewhere (a CI log)."""
+"""Shows a run while it is in progress: a live view in a terminal, lines of text elsewhere (a CI log)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A supervisor as a child process that never outlives us, however we end."""
+"""A supervisor as a child process that never outlives this process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Heard", "SupervisorProcess", "supervisor"]
 
 #: Above the supervisor's own grace for its workers.
 _GRACE_S = 45.0
-#: When we were killed: our servers are gone as well then, and without them a drain comes to nothing.
+#: Used when we were killed: our servers have ended as well, and without them a drain can't finish.
 _ORPHANED_S = 5.0
 _LAST_LINES_S = 5.0
 
@@ -33,7 +33,7 @@ class Heard(Protocol):
     """What a supervisor tells."""
 
     def line(self, line: str) -> None:
-        """A line of its log, which is also its workers': anybody may have written it."""
+        """A line of its log, which its workers also write to: its content is not trusted."""
         ...
 
     def event(self, facts: Mapping[str, Any]) -> None:
@@ -49,7 +49,7 @@ class SupervisorProcess:
         self.pid = pid
 
     def signal(self, signum: signal.Signals = signal.SIGTERM) -> None:
-        """SIGTERM: its workers drain; again: they break running tasks off; a third time: they are killed."""
+        """SIGTERM: its workers drain; again: they cancel running tasks; a third time: they are killed."""
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signum)
@@ -79,7 +79,7 @@ async def supervisor(
 ) -> AsyncIterator[SupervisorProcess]:
     """`python -m yadtq.supervisor app` for as long as the block runs.
 
-    hear: what it tells; without one it and its workers log to our standard error.
+    hear: receives its log and events; without one it and its workers log to our standard error.
     """
     command = [sys.executable, "-m", "yadtq.supervisor", app, "--workers", str(workers)]
     if concurrency is not None:

@@ -1,4 +1,4 @@
-"""What is known of a run at any moment: results, workers, events. No I/O; the display reads it, the run writes it."""
+"""The present state of a run: results, workers, events. No I/O; the display reads it, the run writes it."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Progress:
         starts = [report.started_at - self.kill.at for report in self.interrupted]
         return min(starts), max(starts)
 
-    def settled(self, workers: int, partitions: int) -> bool:
+    def balanced(self, workers: int, partitions: int) -> bool:
         """Whether all workers run, each with a share, and each partition is in exactly one."""
         shares = [set(beat.partitions) for beat in self.crew if beat.phase == "running"]
         counts = [len(share) for share in shares]
@@ -113,7 +113,7 @@ class Progress:
         self.tell(what)
 
     def line(self, line: str) -> None:
-        """A line of the supervisor's log, which is also its workers': anybody may have written it, so only to be shown."""
+        """A line of the supervisor's log, which its workers also write to: not trusted, so only displayed."""
         self.log.append(line)
 
     def event(self, facts: Mapping[str, Any]) -> None:

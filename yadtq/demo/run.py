@@ -63,7 +63,9 @@ async def run(options: Options, console: Console) -> int:
         raise ConfigError("give both --kafka and --redis, or neither for a stack of its own")
     name = options.app_name or f"{PREFIX}-{secrets.token_hex(3)}"
     if not name.startswith(PREFIX):
-        raise ConfigError(f"the demo's app name must begin with {PREFIX!r}, so that nobody's tasks are met: {name!r}")
+        raise ConfigError(
+            f"the demo's app name must begin with {PREFIX!r}, so that it can't affect other apps: {name!r}"
+        )
     async with AsyncExitStack() as cleanup:
         kafka, redis = await _servers(options, cleanup)
         files = await asyncio.to_thread(standard_library, options.limit)
@@ -134,7 +136,7 @@ class Demo:
         progress, workers = self._progress, self._options.workers
         progress.tell(f"supervisor: starting {workers} workers")
 
-        if not await _until(lambda: progress.settled(workers, partitions), _CREW_S):
+        if not await _until(lambda: progress.balanced(workers, partitions), _CREW_S):
             tail = "\n".join(shown(line) for line in list(progress.log)[-20:])
             raise YadtqError(f"no {workers} workers within {_CREW_S:g} s; their log ends with:\n{tail}")
         progress.tell(f"{workers} workers run, each with its share of {partitions} partitions")
@@ -186,7 +188,7 @@ class Demo:
     async def _stay(self) -> None:
         console = self._console
         console.print("\nEverything stays up until Ctrl-C. In another terminal:", highlight=False)
-        # Addresses that were given may contain a password that is worth more than that of a stack of our own.
+        # Given addresses may contain a password of a real server, unlike those of our own stack.
         ours = self._options.redis is None
         for line in (
             *([f"export YADTQ_KAFKA={self._kafka} YADTQ_REDIS={self._redis}"] if ours else []),
@@ -199,7 +201,7 @@ class Demo:
 
 
 async def _until(check: Callable[[], bool], seconds: float) -> bool:
-    """Polls: what it waits for is told by events and heartbeats alike, and a display is no place for latency."""
+    """Polls, because both events and heartbeats change what it waits for; the short delay does not matter in a display."""
     with anyio.move_on_after(seconds):
         while not check():  # noqa: ASYNC110
             await asyncio.sleep(_POLL_S)

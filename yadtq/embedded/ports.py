@@ -1,8 +1,8 @@
 """Which ports are free.
 
-Ports are taken from below the kernel's range for outgoing connections. A server that is down while clients keep trying
-to reconnect must find its port free again, and within that range a client can be given the very port it is connecting
-to: it then connects to itself, and the server can't come back.
+Ports are taken from below the kernel's range for outgoing connections. A server that restarts must find its port free
+while clients keep trying to reconnect. Within that range a client can be assigned the very port it is connecting to: it
+then connects to itself, and the server can't start again.
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ _TAIL_BYTES = 4000
 class ServerSpec:
     """What is particular to a server.
 
-    wanted_ports: 0 for any; command: its arguments on these ports, called in a thread; announces: it prints a ready line
-    of JSON; probe: is it ready, and is it really ours, on its first port. env: in addition to ours.
+    wanted_ports: 0 for any; command: its arguments on these ports, called in a thread; announces: it prints a ready
+    line of JSON; probe: is it ready, and is it really ours, on its first port. env: in addition to ours.
     """
 
     name: str
@@ -92,8 +92,8 @@ class ServerProcess:
             try:
                 await self._start_on(ports)
             except ServerStartFailed as exc:
-                # Between its choice and its use a port can be lost to another process: choose again. One that was
-                # asked for stays lost.
+                # Another process can take a port between its choice and its use: choose again. A requested port is not
+                # replaced.
                 lost = first and 0 in self._spec.wanted_ports and "in use" in exc.log_tail
                 if not lost or attempt == _PICKS:
                     raise
@@ -162,7 +162,7 @@ class ServerProcess:
     async def _launch(self, ports: Sequence[int]) -> None:
         self._pid = None
         guard = [str(broker_binary()), "guard", "-grace", f"{_GRACE_S}s", f"-quiet={not self._spec.announces}", "--"]
-        with anyio.CancelScope(shield=True):  # else nobody would close the log of a cancelled call
+        with anyio.CancelScope(shield=True):  # otherwise the log of a cancelled call would stay open
             command, log = await anyio.to_thread.run_sync(lambda: (self._spec.command(ports), _open_log(self.log)))
         try:
             self._log_start = os.lseek(log, 0, os.SEEK_END)

@@ -83,7 +83,9 @@ def _write_config(folder: Path, text: str) -> Path:
 
 
 async def _answers(port: int, folder: Path, password: str | None) -> bool:
-    """Whether the server on this port has loaded its data and is ours: another's may have taken the port meanwhile."""
+    """Whether the server on this port has loaded its data and is ours: another server may have taken the port
+    meanwhile.
+    """
     with contextlib.suppress(OSError, ValueError, asyncio.IncompleteReadError):  # TimeoutError is an OSError
         async with asyncio.timeout(_PROBE_S):
             reader, writer = await asyncio.open_connection(HOST, port)

@@ -1,1 +1,1 @@
-"""How a loop lives: time, services, batches, back-pressure, and the seams to the servers."""
+"""What every background loop uses: time, services, batches, back-pressure, and the seams to the servers."""

@@ -1,4 +1,4 @@
-"""Back-pressure: a bounded number of things under way, and the others wait in the order in which they came."""
+"""Back-pressure: a bounded number of requests in progress; the others wait in order of arrival."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ __all__ = ["Admission"]
 
 
 class Admission:
-    """Room for `limit`. `leave` after every `enter` that returned and every `enter_now` that was true, with the same count.
+    """Admits up to `limit` at once. Call `leave` after every `enter` that returned and every `enter_now` that was true,
+    with the same count.
 
-    Whoever asks for more than there is room at all gets in alone.
+    A request larger than the limit waits until nothing else is in progress.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._queue: deque[tuple[int, asyncio.Future[None]]] = deque()
-        #: How many are under way.
+        #: How many are in progress.
         self.pending = 0
 
     def enter_now(self, count: int) -> bool:
-        """False if there is no room, or others wait for it."""
+        """False if there is no room, or others are waiting for it."""
         if self._queue or not self._fits(count):
             return False
         self.pending += count
@@ -37,8 +38,8 @@ class Admission:
             async with asyncio.timeout(timeout_s):
                 await turn
         except BaseException:  # timed out, cancelled or refused
-            # Let in and broken off in the same tick: the room goes on to the next. One still in the queue was cancelled
-            # with us, and is passed over.
+            # Admitted and cancelled in the same tick: the room goes to the next one. One that is still in the queue was
+            # cancelled with us, and is skipped.
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.leave(count)
             else:
@@ -51,7 +52,7 @@ class Admission:
             self._let_in()
 
     def refuse(self, error: Exception) -> None:
-        """Whoever waits gets this."""
+        """All who wait get this exception."""
         while self._queue:
             _, turn = self._queue.popleft()
             if not turn.done():
@@ -61,7 +62,7 @@ class Admission:
         return not self.pending or self.pending + count <= self._limit
 
     def _let_in(self) -> None:
-        # Only those that fit: to wake all who wait for each that leaves would be n² wake-ups for n submits.
+        # Only those that fit: waking all who wait each time one leaves would cost n² wake-ups for n submits.
         while self._queue:
             count, turn = self._queue[0]
             if not turn.done():

@@ -1,7 +1,7 @@
-"""The one place where YADTQ reads time, so that a test can hold it still.
+"""The one place where YADTQ reads time, so that a test can control it.
 
-Two clocks, never mixed: `monotonic` for deadlines and ages within a process, `time` for stamps that leave it.
-Leases use neither: they live on Redis's clock.
+Two clocks, never mixed: `monotonic` for deadlines and ages within a process, `time` for time stamps that other
+processes read. Leases use neither: they use Redis's clock.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """`asyncio.timeout` for many calls that all may take the same time: one timer serves them.
 
-A timer for each call would be the dearest part of a submit after its encoding, and is nearly always cancelled unused.
+A timer for each call would be the most expensive part of a submit after its encoding, and is nearly always cancelled
+unused.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class _Within:
     ) -> None:
         if not self._expired:
             del self._owner._running[self]
-        # As asyncio.timeout does: a cancellation of somebody else's stays one.
+        # As asyncio.timeout does: a cancellation from elsewhere stays a cancellation.
         elif (
             self._task.uncancel() <= self._cancelling and kind is not None and issubclass(kind, asyncio.CancelledError)
         ):

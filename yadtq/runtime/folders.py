@@ -1,6 +1,7 @@
 """Opens folders and files only if they are ours: in a shared place such as /tmp another user may have made them first.
 
-A link that another user left under the name of our file would have us truncate or append to any file of ours.
+Through a link that another user created under the name of our file, we would truncate or append to any other file of
+ours.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def open_own_file(name: str, folder: int, flags: int) -> int:
 
     Raises `FolderRefused` if it is a link, no regular file, has a second name, or belongs to another user.
     """
-    flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe in its place must not hold us up
+    flags |= os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe in its place must not block us
     try:
         file = os.open(name, flags, 0o600, dir_fd=folder)
     except OSError as error:

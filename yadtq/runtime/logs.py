@@ -1,4 +1,4 @@
-"""How our processes write their logs: nothing that a task, a name or an error says can pass for a line of ours."""
+"""How our processes write their logs: text of a task, a name or an error can't be mistaken for a line of our own."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["OneLine", "log_to_stderr"]
 
 _LONG = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _BRIEF = "%(levelname)s %(name)s: %(message)s"
-#: Of a message; what is longer says nothing more to a reader.
+#: Characters of a message; the rest is cut off.
 _MOST = 8_000
 
 
 class OneLine(logging.Formatter):
     """Escapes what is not printable. Further lines, as those of a traceback, begin with `| `.
 
-    Without the mark a message of somebody else's could pass for the next line of the log.
+    Without the mark, foreign text could be mistaken for the next line of the log.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
@@ -38,7 +38,7 @@ def _marked(text: str) -> str:
 
 
 def log_to_stderr(level: int | str, *, brief: bool = False) -> None:
-    """For a process of ours. A program that uses YADTQ as a library keeps its own logging."""
+    """For our own processes. A program that uses YADTQ as a library keeps its own logging."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine(_BRIEF if brief else _LONG))
     logging.basicConfig(level=level, handlers=[handler])

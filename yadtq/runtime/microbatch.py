@@ -1,8 +1,8 @@
-"""Calls that meet become one: the whole of D9 in one class.
+"""Concurrent calls become one: the only implementation of D9.
 
-Items given to `MicroBatch` while nothing is under way leave together at the end of this event-loop tick; items given
-while a call is under way wait for its answer and then leave together, as TCP's Nagle algorithm does with small segments
-(RFC 896). So an idle system has no added latency, and a busy one makes batches as large as its load asks for.
+Items given to `MicroBatch` while no call is in flight are sent together at the end of this event-loop tick. Items given
+while a call is in flight wait for its answer and are then sent together, as TCP's Nagle algorithm does with small
+segments (RFC 896). So an idle system has no added latency, and the batches of a busy one grow with its load.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class MicroBatch(Generic[T, R]):
     """Collects items, sends them by `send`, and gives each caller its own answer.
 
     send: takes up to `limit` items and returns as many answers in the same order; its exception goes to every caller of
-    that batch. at_once: how many calls may be under way. timeout_s: an item that has no answer so long after it was
-    added gets a `TimeoutError`, be it queued or on its way; one timer serves all of them.
+    that batch. at_once: how many calls may be in flight. timeout_s: an item without an answer this long after it was
+    added gets a `TimeoutError`, whether it is queued or in flight; one timer serves all of them.
     """
 
     def __init__(
@@ -43,8 +43,8 @@ class MicroBatch(Generic[T, R]):
         self._limit = limit
         self._at_once = at_once
         self._waiting: deque[_Entry[T, R]] = deque()
-        #: In the order in which they left. What is answered is forgotten with its call: futures that were kept until their
-        #: deadline would be half a million at full speed, and the garbage collector would walk through them all.
+        #: In the order in which they were sent. Answered items are removed with their call: futures kept until their
+        #: deadline would be half a million at full speed, and the garbage collector would visit all of them.
         self._under_way: dict[asyncio.Task[None], list[_Entry[T, R]]] = {}
         self._scheduled = False
         self._direct = 0
@@ -56,7 +56,8 @@ class MicroBatch(Generic[T, R]):
         return bool(self._waiting) or len(self._under_way) + self._direct >= self._at_once
 
     async def run(self, item: T) -> R:
-        """The answer to one item. Alone it goes at once, in the caller's own task: no future, no timer, no tick lost.
+        """The answer to one item. If nothing is in flight it is sent at once, in the caller's own task: no future, no
+        timer, no delay of a tick.
 
         Then `send` keeps its own deadline. Raises as `send` does, or `TimeoutError` after `timeout_s` in the queue.
         """
@@ -92,7 +93,7 @@ class MicroBatch(Generic[T, R]):
             batch: list[_Entry[T, R]] = []
             while self._waiting and len(batch) < self._limit:
                 entry = self._waiting.popleft()
-                if not entry[1].done():  # given up while it was queued: sending it would do what nobody waits for
+                if not entry[1].done():  # cancelled while it was queued: nobody waits for its effect
                     batch.append(entry)
             if batch:
                 task = loop.create_task(self._call(batch))
@@ -119,7 +120,7 @@ class MicroBatch(Generic[T, R]):
                 answer.cancel()  # only has an effect if this call itself was cancelled
 
     def _pending(self) -> Iterator[_Entry[T, R]]:
-        """Those without an answer, in order of their deadlines, since all have the same time-out."""
+        """Those without an answer, oldest first. That is the order of their deadlines: all have the same timeout."""
         for entries in (*self._under_way.values(), self._waiting):
             for entry in entries:
                 if not entry[1].done():
@@ -137,7 +138,7 @@ class MicroBatch(Generic[T, R]):
             answer.exception()
 
     async def aclose(self) -> None:
-        """Let what was added end, within `timeout_s`; then nothing is left."""
+        """Wait for all items that were added, `timeout_s` at most; then nothing is left."""
         while pending := [answer for _, answer, _ in self._pending()]:
             await asyncio.wait(pending)
         if self._timer is not None:

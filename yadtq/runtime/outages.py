@@ -1,4 +1,4 @@
-"""One voice for a server that does not answer: a line with the cause, then one each ten seconds, then that it is over.
+"""One log for each outage of a server: a line with the cause, then one every ten seconds, then one when it is over.
 
 Everything that talks to a server repeats its calls while it is away, many times a second. Each failure goes to the
 `OutageLog` of that server, and only that writes.
@@ -19,14 +19,15 @@ __all__ = ["OutageLog"]
 
 #: Between two lines about one outage.
 _EVERY_S = 10.0
-#: A success ends an outage only so long after the last failure: a read-only server answers every other call.
+#: A success ends an outage only this long after the last failure: a read-only server answers some calls and refuses
+#: others.
 _CALM_S = 2.0
 
 
 class OutageLog:
     """Of one server, shared by all who call it. Not thread-safe: one event loop.
 
-    what: the server's name for people, such as "Redis".
+    what: the server's name in messages, such as "Redis".
 
     Example:
         outages = OutageLog(logging.getLogger("yadtq.store"), clock, "Redis")
@@ -45,7 +46,7 @@ class OutageLog:
         self._log = log
         self._clock = clock
         self._what = what
-        #: Whether an outage goes on. To be looked at before `answered`, so that a success costs nothing.
+        #: Whether there is an outage now. Check it before `answered`, so that a success costs nothing.
         self.open = False
         self._began = self._last = self._told = 0.0
         self._count = 0

@@ -1,6 +1,6 @@
-"""A service that is started again after it failed: for parts whose end must not end the whole process.
+"""A service that is started again after it failed: for parts whose failure must not end the whole process.
 
-The owner hears of each failure at once, so that nobody waits for an answer that the failed loop would have given.
+The owner is told of each failure at once, so that no caller waits for an answer that the failed loop would have given.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ log = logging.getLogger("yadtq.service")
 
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 10.0
-#: After so long without a failure the next one is waited for as briefly as the first.
+#: After this long without a failure the back-off starts from the beginning.
 _HEALTHY_S = 60.0
 
 
@@ -60,7 +60,7 @@ class Restarting(Service):
             began = self._clock.monotonic()
             try:
                 await self._service.run(task_status=once)
-            except Exception as error:  # whatever it is, it must not end the process, nor leave anyone waiting
+            except Exception as error:  # any failure: it must not end the process, nor leave a caller waiting
                 cause = first_cause(error) if isinstance(error, BaseExceptionGroup) else error
                 if not once.done and isinstance(cause, YadtqError):
                     raise cause from None
@@ -81,7 +81,7 @@ class Restarting(Service):
 
 
 class _Once:
-    """anyio refuses a second `started()`, which a second run says, too."""
+    """anyio refuses a second `started()`, and each further run calls it again."""
 
     def __init__(self, started: Started[None]) -> None:
         self._started = started

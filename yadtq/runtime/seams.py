@@ -1,8 +1,8 @@
 """The seam between the core and Kafka. Internal: not a plug-in interface, and it may change in any release.
 
-It exists so that the core runs on doubles as well as on real servers; one contract suite runs on all of them. The seam to
-Redis is beside its verbs: `store/verbs.py` and one `verbs.py` in each folder of `store/`.
-Batches everywhere: a call carries all that one event-loop tick brought together, and answers in the same order (D9).
+It exists so that the core runs on doubles as well as on real servers; one contract suite runs on all of them. The seam
+to Redis is beside its verbs: `store/verbs.py` and one `verbs.py` in each folder of `store/`. Batches everywhere: a call
+carries all that one event-loop tick brought together, and answers in the same order (D9).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class OutRecord(NamedTuple):
 
 
 class ConsumedRecord(Protocol):
-    """What aiokafka hands out, and all that we read of it."""
+    """A record as aiokafka returns it, with the fields that we read."""
 
     topic: str
     partition: int
@@ -53,10 +53,10 @@ class ConsumedRecord(Protocol):
 
 @dataclass(slots=True)
 class Unreadable:
-    """Takes the place of records that can't be read: a damaged batch, or one in a form that nobody here knows.
+    """Stands in for records that can't be read: a damaged batch, or one in a format that is not supported.
 
     A `ConsumedRecord` in shape. offset: the first that it stands for; next: the first after them. value: the bytes that
-    came, as far as they could be had.
+    came, as far as they could be read.
     """
 
     topic: str
@@ -85,8 +85,8 @@ class Producer(Protocol):
     async def append(self, records: Sequence[OutRecord]) -> None:
         """Returns when all are acknowledged.
 
-        Raises `BrokerRefused` if Kafka refused some for good: they are not stored, all others are acknowledged. Raises
-        `BrokerUnavailable` if there are some, after a deadline, that may or may not be stored.
+        Raises `BrokerRefused` if Kafka refused some permanently: they are not stored, all others are acknowledged.
+        Raises `BrokerUnavailable`, after a deadline, if some may or may not be stored.
         """
         ...
 
@@ -106,17 +106,17 @@ class TaskConsumer(Protocol):
         """Join. Neither callback may wait. Raises `BrokerUnavailable`.
 
         on_assigned: gets the whole new assignment after every rebalance, before any record of it is handed out: each
-        partition with the identity of its log. It is also called when a log was replaced, since a topic was deleted and
-        made again: the partitions are the same then, with another identity, and nothing that is known of the old log
-        (positions, offsets that are done) holds for the new one. "": the broker tells no identities.
-        watermarks: what to commit at the last moment before partitions are given up.
+        partition with the identity of its log. It is also called when a log was replaced because a topic was deleted
+        and created again: the partitions are the same, with another identity, and nothing known about the old log
+        (positions, offsets that are done) applies to the new one. "": the broker has no identities. watermarks: what to
+        commit at the last moment before partitions are given up.
         """
         ...
 
     async def poll(
         self, partitions: Collection[Partition] | None, max_records: int, timeout_s: float
     ) -> Mapping[Partition, Sequence[ConsumedRecord]]:
-        """Records of these partitions, or of all that are assigned (None); {} after timeout_s. Never to be cancelled.
+        """Records of these partitions, or of all that are assigned (None); {} after timeout_s. Must not be cancelled.
 
         Among them, in order, an `Unreadable` for each stretch of a log that can't be read.
         """
@@ -125,7 +125,7 @@ class TaskConsumer(Protocol):
     async def commit(self, offsets: Mapping[Partition, int]) -> bool:
         """False: not all committed (a rebalance is under way, or Kafka is away); try again later.
 
-        Of partitions that belong to others nothing is committed.
+        Nothing is committed for partitions that belong to others.
         """
         ...
 
@@ -143,7 +143,7 @@ class TaskConsumer(Protocol):
 
 
 class Broker(Protocol):
-    """Kafka, for one app: makes the parts that talk to it, and does what takes no part of its own."""
+    """Kafka, for one app: creates producers, consumers and tails, and carries out single requests."""
 
     def producer(self, *, timeout_s: float | None = None) -> Producer:
         """timeout_s: until an append is given up; None takes `submit_timeout_s`."""
@@ -176,7 +176,9 @@ class Broker(Protocol):
         ...
 
     async def truncate(self, groups: Sequence[str], partitions: Collection[Partition]) -> Mapping[Partition, int]:
-        """Cut off what all groups have committed; the new first offsets. {}: not now, it can wait."""
+        """Truncate what all groups have committed; returns the new first offsets. {}: not possible now, and not
+        urgent.
+        """
         ...
 
     async def leave(self, instance_ids: Sequence[str], *, timeout_s: float) -> None:

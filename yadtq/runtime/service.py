@@ -1,13 +1,12 @@
 """The lifecycle contract of every background loop, and the runner that keeps it.
 
 A service is started once, says when it is ready, runs until `stop()`, and returns after it has finished what it holds.
-After a failure `run` may be called again: see `runtime/restarting.py`.
-`stop()` may come before `run()`, twice, or never; it does not wait. Cancellation is the impatient form of stop.
-A service that ends by itself or raises ends them all, with its name in the log: a worker without its heartbeat, or
-without its committer, must not go on as if nothing were wrong.
+After a failure `run` may be called again: see `runtime/restarting.py`. `stop()` may be called before `run()`, twice, or
+never; it does not wait. Cancellation stops a service without waiting for what it holds. A service that ends by itself
+or raises ends all of them, with its name in the log: a worker without its heartbeat or its committer must not continue.
 
-Each service belongs to a stage. Work flows from the first stage to the last, so a process starts its services from the last
-stage to the first and drains them from the first to the last: whoever receives is there before whoever sends.
+Each service belongs to a stage. Work flows from the first stage to the last, so a process starts its services from the
+last stage to the first and drains them from the first to the last: a receiver is started before its senders.
 """
 
 from __future__ import annotations
@@ -65,10 +64,12 @@ class Service(ABC):
         """Ask `run` to finish what it holds and return. Never waits."""
 
     async def drained(self) -> None:  # noqa: B027 - most services hold nothing
-        """Take in nothing more, and return when nothing is held that must not be lost. Before `stop`, under a deadline."""
+        """Accept nothing more, and return when the service holds nothing that must not be lost. Called before `stop`,
+        under a deadline.
+        """
 
     def hurry(self) -> None:  # noqa: B027 - most services can't be any faster
-        """The deadline of `drained` is over: break off what can be broken off. `drained` is then called once more."""
+        """The deadline of `drained` has passed: cancel what can be cancelled. `drained` is then called once more."""
 
 
 class Periodic(Service):
@@ -87,7 +88,9 @@ class Periodic(Service):
 
     @abstractmethod
     async def tick(self) -> None:
-        """One round. Errors that may pass are its own; one that it raises is logged, and the next round is tried."""
+        """One round. It handles temporary errors itself; an error that it raises is logged, and the next round is
+        tried.
+        """
 
     def stop(self) -> None:
         self._stopped.set()
@@ -107,12 +110,12 @@ class Periodic(Service):
         try:
             await self.tick()
         except Exception:
-            # A defect of ours, or an answer that nobody has thought of: one round is lost. A loop that always fails ends its
-            # process, since something that the process needs is not done.
+            # A defect of ours, or an unexpected answer: one round is lost. A loop that always fails ends its process,
+            # because work that the process needs is not done.
             self.failures += 1
             if self.failures >= _FAILURES_IN_A_ROW:
                 raise
-            log.exception("a round of service %s failed; it goes on", self.name)
+            log.exception("a round of service %s failed; it continues", self.name)
         else:
             self.failures = 0
 
@@ -142,7 +145,9 @@ async def start_services(group: TaskGroup, services: Sequence[Service], stopping
 
 
 def first_cause(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first exception in a group that is none: what a person wants to read when one part failed and ended the rest."""
+    """The first exception in a group that is not a group itself: the cause to show when one part failed and ended the
+    rest.
+    """
     for error in errors.exceptions:
         return first_cause(error) if isinstance(error, BaseExceptionGroup) else error
     return errors

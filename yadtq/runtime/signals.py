@@ -1,7 +1,7 @@
-"""What is said to all workers of an app: a word and what it is about, `dead host.shop.slot-0:1f2e3d4c`.
+"""Messages to all workers of an app: a word and its subject, `dead host.shop.slot-0:1f2e3d4c`.
 
-A message is a hint: pub/sub may lose it, so whatever depends on it also has another way to come to know (a lease that ends,
-a re-check after a gap). Words that are not known are passed over, since a newer release may say them.
+A message is a hint: pub/sub may lose it, so every receiver also has another way to learn of the event (a lease that
+ends, a re-check after a gap). Unknown words are ignored, because a newer release may send them.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class Signals:
         self._ears: dict[str, Callable[[str], None]] = {}
 
     def on(self, word: str, hear: Callable[[str], None]) -> None:
-        """hear: gets what the word is about. It must not wait."""
+        """hear: gets the subject. It must not wait."""
         self._ears[word] = hear
 
     def hear(self, message: bytes) -> None:
-        """Never raises: the channel is open to whoever can publish to Redis."""
+        """Never raises: every client of Redis can publish to the channel."""
         word, _, about = message.decode(errors="backslashreplace").partition(" ")
         if (hear := self._ears.get(word)) is None:
             log.debug("not understood on the control channel: %r", message[:200])

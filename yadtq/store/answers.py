@@ -1,9 +1,10 @@
 """What an answer of Redis means: data, an outage, or, at the start only, a refusal. No I/O.
 
-While a process runs, every error that Redis or the connection to it gives is an outage: the call is repeated, nothing is
-lost, no task fails for it. No list of errors says which (a rotated password is answered with "Protocol error:
-unauthenticated multibulk length"). Damaged data of one task is no error answer at all: the scripts find it and answer with
-a verdict for that task. Only at the start is an error that waiting does not cure fatal, since nothing is under way yet.
+While a process runs, every error of Redis or of the connection to it is an outage: the call is repeated, nothing is
+lost, and no task fails because of it. No list of errors says which (a rotated password is answered with "Protocol
+error: unauthenticated multibulk length"). Damaged data of one task is not an error answer: the scripts detect it and
+return a verdict for that task. Only at the start, when no work is in progress, is an error fatal that waiting does not
+fix.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from yadtq.shown import shown, shown_value
 
 __all__ = ["Misread", "integers", "nothing", "refuses", "text_of", "unavailable"]
 
-#: Error answers that pass: the server is there and can't serve now.
+#: Temporary error answers: the server is reachable and can't serve now.
 _PASSING = (
     *("OOM", "MISCONF", "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "NOREPLICAS", "BUSY"),
     "max number of clients",
@@ -27,11 +28,11 @@ _PASSING = (
 
 
 class Misread(ValueError):
-    """An answer that the command can't have: the other end is no Redis, or the connection is out of step."""
+    """An answer that the command can't have: the server is not Redis, or answers no longer match their requests."""
 
 
 def unavailable(error: Exception, what: str, seconds: float) -> StoreUnavailable:
-    """`error` of the call `what`, which had `seconds`, as the one error that callers know."""
+    """`error` of the call `what`, which had `seconds`, as the one error that callers handle."""
     if isinstance(error, TimeoutError | RedisTimeoutError):
         return StoreUnavailable(f"Redis did not answer {what} within {seconds:g} s; is it running and reachable?")
     text = shown(error)
@@ -43,17 +44,17 @@ def unavailable(error: Exception, what: str, seconds: float) -> StoreUnavailable
 
 
 def text_of(error: ResponseError) -> str:
-    """With the code in front, which redis-py cuts off the errors that it knows."""
+    """With the error code in front, which redis-py removes from errors that it knows."""
     text = shown(error)
     code = error.status_code
     return text if not code or text.startswith(str(code)) else f"{code} {text}"
 
 
 def refuses(error: BaseException) -> bool:
-    """Whether `error`, at the start, says that this account, or this server, will never do."""
+    """Whether `error`, at the start, means that this account or this server can never work."""
     if isinstance(error, AuthenticationError | AuthorizationError):
         return True
-    # Older servers put the code amid the text of a script's error.
+    # Older servers put the code inside the text of a script's error.
     return isinstance(error, ResponseError) and not any(word in text_of(error) for word in _PASSING)
 
 
@@ -61,7 +62,7 @@ def integers(answer: Any, count: int, lowest: int) -> list[int]:
     """`answer`, a list of `count` integers, none below `lowest`. Raises `Misread`."""
     try:
         if type(answer) is list and len(answer) == count and not (count and min(answer) < lowest):
-            # One comparison of all finds any other type, too: a loop in Python would cost 0.1 us a task.
+            # One comparison of the whole list also detects other types: a loop in Python would cost 0.1 us a task.
             return answer
     except TypeError:
         pass

@@ -33,7 +33,7 @@ def connect(settings: Settings, *, connections: int = 8) -> Redis:
             socket_timeout=settings.redis_timeout_s,
             socket_connect_timeout=min(settings.redis_timeout_s, settings.connect_timeout_s),
             health_check_interval=15,
-            # One quick repeat for a connection that a restarted server has closed; longer outages are the callers'.
+            # One quick retry for a connection that a restarted server has closed; callers handle longer outages.
             retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 2),
         )
     except ValueError as error:

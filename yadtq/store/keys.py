@@ -1,6 +1,6 @@
 """The whole key schema of Redis.
 
-Every key of an app carries the same hash tag, `{app}`, so any set of them may meet in one script and a batch of a
+Every key of an app carries the same hash tag, `{app}`, so any set of them may be used in one script and a batch of a
 thousand tasks is one call (docs/decisions/0002-one-hash-slot-per-app.md).
 
 | key                      | type   | what                                                        | lives            |
@@ -10,7 +10,7 @@ thousand tasks is one call (docs/decisions/0002-one-hash-slot-per-app.md).
 | yadtq:{app}:dead         | hash   | worker id -> ms when its death certificate was written      | entries: an hour |
 | yadtq:{app}:data         | hash   | the data set: its name and more, fields below               | for ever         |
 | yadtq:{app}:probe        | hash   | written and deleted by a start, to try what the account may | a minute         |
-| yadtq:{app}:ctl          | pubsub | "dead <worker>": workers look again at what they parked     |                  |
+| yadtq:{app}:ctl          | pubsub | "dead <worker>": workers check their parked tasks again     |                  |
 | yadtq:{app}:c:<client>   | pubsub | finished tasks that this client waits for                   |                  |
 
 Fields of a task, one letter each because a million tasks hold a million of them:
@@ -20,8 +20,8 @@ r result or error (JSON, or `@n`: in the key of its own) · c channels
 of waiters · m mark of the data set under which it was confirmed after Redis went back in time.
 A key of a task that can't be read is renamed to `yadtq:{app}:t:<id>{damaged}`, and kept for queued ttl.
 
-Fields of the data set (incarnation.lua): i name · b count of the looks at it, one a second at most · t ms of the last one ·
-m mark, if Redis went back in time since the last total loss.
+Fields of the data set (incarnation.lua): i name · b count of reads, increased once a second at most · t ms of the last
+one · m mark, if Redis went back in time since the last total loss.
 """
 
 from __future__ import annotations

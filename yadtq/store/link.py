@@ -1,7 +1,7 @@
-"""The way to one Redis: a deadline around each call, each failure as one typed error, and who is told of it.
+"""The connections to one Redis: a deadline for each call, one typed error for each failure, and the log of outages.
 
-After an error answer no connection is kept: behind a fixed name there may be another server since (a failover), and a
-connection to the demoted one would answer READONLY, or old data, for ever.
+After an error answer no connection is kept: behind a fixed name there may be another server now (a failover), and a
+connection to the demoted one would keep answering READONLY, or old data.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _CLOSE_S = 1.0
 class Link:
     """One a process. Besides redis-py's pool it keeps connections of its own, for calls that every task waits for.
 
-    Those take the short way: a connection is taken from a list (redis-py's pool checks and locks: 50 us), and the one
-    deadline around the call stands for all of redis-py's time-outs.
+    Those avoid the overhead of the pool (checks and locks, 50 us): a connection is taken from a list, and the one
+    deadline around the call replaces all of redis-py's timeouts.
     """
 
     def __init__(self, redis: Redis, timeout_s: float, clock: Clock) -> None:
@@ -61,7 +61,7 @@ class Link:
                 answer = await call
         except NoScriptError:
             raise
-        except Exception as error:  # whatever bytes come in, a client library may raise anything for them
+        except Exception as error:  # unexpected bytes from the server can make a client library raise anything
             raise await self.failed(error, what, seconds) from error
         self.answered()
         return answer
@@ -84,7 +84,8 @@ class Link:
         try:
             return read(await self._round_trip(packed))
         except RedisConnectionError:
-            # A server that was restarted has closed our idle connections: one repeat, on a new one, is enough to know.
+            # A server that was restarted has closed our idle connections: one retry on a new connection shows whether
+            # it is up.
             await self._close_idle()
             return read(await self._round_trip(packed))
 
@@ -113,7 +114,7 @@ class Link:
             self._idle.append(connection)
             raise
         except BaseException:
-            # Broken, or broken off between question and answer, or a server that can't serve: not to be used again.
+            # Broken, or cancelled between request and answer, or a server that can't serve: not to be used again.
             await connection.disconnect(nowait=True)
             raise
         if generation == self.generation:
@@ -127,7 +128,7 @@ class Link:
         return pool.connection_class(**{"driver_info": DRIVER, **pool.connection_kwargs, "socket_timeout": None})
 
     async def drop(self) -> None:
-        """Close all connections, those under way after their answer. Later calls open new ones."""
+        """Close all connections, those in use after their answer. Later calls open new ones."""
         self.generation += 1
         await self._close_idle()
         pool = self.redis.connection_pool

@@ -1,4 +1,4 @@
-"""`verbs.Store` without Redis, on a clock that the test holds: the families of verbs on one server in memory."""
+"""`verbs.Store` without Redis, on a clock that the test controls: the families of verbs on one server in memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["MemoryStore", "Saved"]
 
 
 class Saved(NamedTuple):
-    """A data set as it was at one moment. To be given back to `MemoryStore.restore`, and not looked into."""
+    """A data set as it was at one moment. Opaque: only for `MemoryStore.restore`."""
 
     tasks: Any
     deaths: Any
@@ -92,7 +92,7 @@ class MemoryStore:
 
 
 class _Listening(Service):
-    """Messages and gaps come in the listener's own loop, in a step of their own, as from a connection."""
+    """Messages and gaps arrive in the listener's own loop, in a separate step, as from a connection."""
 
     name = "subscription"
 

@@ -1,4 +1,4 @@
-"""What the families of verbs share in memory: one server that answers or doesn't, its clock, and who listens to it."""
+"""What the families of verbs share in memory: one server that can be switched off, its clock, and its listeners."""
 
 from __future__ import annotations
 

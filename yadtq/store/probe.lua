@@ -12,7 +12,7 @@ local tries = {
 local refused = {}
 for _, words in ipairs(tries) do
   local answer = redis.pcall(unpack(words))
-  -- A key that could not be written can't be renamed: a consequence, no cause.
+  -- A key that could not be written can't be renamed: a consequence, not a cause.
   if type(answer) == 'table' and answer.err and not string.find(answer.err, 'no such key', 1, true) then
     refused[#refused + 1] = words[1]
     refused[#refused + 1] = answer.err

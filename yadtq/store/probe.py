@@ -1,6 +1,6 @@
-"""What an account may do on Redis, tried before the start: every command of the scripts, and those beside them.
+"""Checks before the start what the account may do on Redis: every command of the scripts, and those used besides.
 
-One packet and one connection, so a start is a round trip later for it.
+One packet and one connection, so it delays the start by one round trip.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PROBE = Script("probe")
 
 
 async def probe(link: Link, keys: Keys, app: str, seconds: float) -> None:
-    """Raises `StoreRefused` for what waiting does not cure, `StoreUnavailable` for the rest, after `seconds` at most."""
+    """Raises `StoreRefused` for what waiting does not fix, `StoreUnavailable` for the rest, after `seconds` at most."""
     channel = keys.waiter + "probe"
     commands: list[tuple[Any, ...]] = [
         ("PING",),
@@ -84,7 +84,7 @@ def _refused_in_script(answer: Any) -> list[tuple[str, str]]:
 
 def _warn_of_eviction(answer: Any) -> None:
     if type(answer) is not list or len(answer) % 2:
-        return  # hosted servers forbid CONFIG: nothing can be said then
+        return  # hosted servers forbid CONFIG: the check is not possible then
     settings = dict(zip(answer[::2], answer[1::2], strict=True))
     policy = settings.get(b"maxmemory-policy", b"noeviction")
     if settings.get(b"maxmemory", b"0") != b"0" and policy != b"noeviction":

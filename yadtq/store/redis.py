@@ -42,7 +42,7 @@ class RedisStore:
         redis: Redis | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """redis: a client of one's own. clock: of what is told of outages."""
+        """redis: the caller's own client. clock: for the log of outages."""
         self.keys = Keys(app)
         self.redis = redis if redis is not None else connect(settings)
         self._app = app

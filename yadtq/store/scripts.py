@@ -27,7 +27,9 @@ T = TypeVar("T")
 
 
 class Script:
-    """One verb. name: family and verb, `tasks/claim` for `store/tasks/claim.lua`. before: a file that stands before it."""
+    """One verb. name: family and verb, `tasks/claim` for `store/tasks/claim.lua`. before: a file that is put in front
+    of it.
+    """
 
     __slots__ = ("digest", "name", "source")
 
@@ -48,7 +50,7 @@ class Scripts:
         self._link = link
 
     async def call(self, script: Script, keys: Sequence[str], args: Sequence[Any], read: Callable[[Any], T]) -> T:
-        """The answer as `read` makes it of Redis's. Raises `StoreUnavailable`, also if `read` raises `Misread`."""
+        """Redis's answer, converted by `read`. Raises `StoreUnavailable`, also if `read` raises `Misread`."""
         packed = pack_command(("EVALSHA", script.digest, len(keys), *keys, *args))
         try:
             return await self._link.within(self._link.send(packed, read), script.name)

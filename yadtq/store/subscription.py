@@ -1,8 +1,8 @@
 """One pub/sub connection that knows when it has missed something.
 
-Redis's pub/sub is at most once, a reconnect is silent, and a frozen server is never noticed (redis/redis-py#2417). So
-every (re)subscription is reported as a gap, after which the owner looks at the truth once; and we ping ourselves: no
-answer within the deadline, and the connection is made again.
+Redis's pub/sub is at most once, redis-py reconnects silently, and never notices a frozen server (redis/redis-py#2417).
+So every (re)subscription is reported as a gap, after which the owner reads the current state once; and we send pings:
+without an answer within the deadline the connection is made again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from yadtq.store.answers import unavailable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from anyio.abc import TaskStatus
+    from anyio.abc import TaskStatus as Started
     from redis.asyncio.client import PubSub
 
     from yadtq.store.link import Link
@@ -37,7 +37,7 @@ _CLOSE_S = 1.0
 class Subscription(Service):
     """A service that hands every message of `channel` to `on_message`, and calls `on_gap` after each (re)subscription.
 
-    Neither callback may wait. Started means subscribed, or, if Redis is away, that attempts go on.
+    Neither callback may wait. Started means subscribed, or, if Redis is away, that attempts continue.
     """
 
     name = "subscription"
@@ -54,7 +54,7 @@ class Subscription(Service):
     def stop(self) -> None:
         self._stopped.set()
 
-    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
         started = False
 
         def ready() -> None:
@@ -77,7 +77,7 @@ class Subscription(Service):
                 async with asyncio.timeout(self._link.timeout_s):
                     await pubsub.subscribe(self._channel)
                 await self._listen(pubsub, ready)
-            except Exception as error:  # whatever bytes come in, a client library may raise anything for them
+            except Exception as error:  # unexpected bytes from the server can make a client library raise anything
                 self._link.outages.failed(unavailable(error, what, self._link.timeout_s))
             finally:
                 await self._close(pubsub)
@@ -107,11 +107,11 @@ class Subscription(Service):
                 ready()
 
     def _tell(self, message: object) -> None:
-        """What can't be understood is passed over: anybody may publish, and a message is a hint."""
+        """Messages that can't be understood are ignored: any client may publish, and a message is only a hint."""
         try:
             if type(message) is bytes:
                 self._on_message(message)
-        except Exception:  # a defect of ours must not cut the owner off from all other messages
+        except Exception:  # a defect of ours must not end the subscription for all other messages
             log.exception("a message on %s was not understood: %s", self._channel, shown_value(message, 200))
 
     async def _close(self, pubsub: PubSub) -> None:

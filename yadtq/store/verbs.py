@@ -1,4 +1,4 @@
-"""The seam to Redis: a family of verbs a folder, and here their sum, with what belongs to none of them.
+"""The seam to Redis. Each folder holds one family of verbs; `Store` combines them and adds what belongs to none.
 
 Internal: not a plug-in interface, and it may change in any release.
 """
@@ -30,29 +30,29 @@ class Store(Protocol):
     def deaths(self) -> Deaths: ...
 
     async def start(self) -> None:
-        """Reach the server and try what will be needed. Learns nothing of the data.
+        """Reach the server and check the rights that will be needed. Reads no data.
 
-        Raises `StoreUnavailable` after `connect_timeout_s`, and `StoreRefused` for what waiting does not cure.
+        Raises `StoreUnavailable` after `connect_timeout_s`, and `StoreRefused` for what waiting does not fix.
         """
         ...
 
     async def aclose(self) -> None: ...
 
     async def incarnation(self) -> str:
-        """A name of Redis's data set. Another one than before means that data were lost: all of them, or the latest.
+        """The name of Redis's data set. If it has changed, data were lost: all of them, or the latest.
 
-        The latter if Redis went back in time (a snapshot, a replica that lagged). It is found out by who has asked
-        before, so long-lived processes ask every few seconds. Raises `StoreUnavailable`.
+        The latter if Redis went back in time (a snapshot, a replica that lagged). A caller that has asked before
+        detects this, so long-lived processes ask every few seconds. Raises `StoreUnavailable`.
         """
         ...
 
     def hear_control(self, on_message: Callable[[bytes], None], on_gap: Callable[[], None]) -> Service:
-        """A service that hands over what is said to all workers of the app: see `runtime/signals.py`.
+        """A service that delivers messages to all workers of the app: see `runtime/signals.py`.
 
         on_gap: messages may have been missed; called after each (re)subscription. Neither may wait.
         """
         ...
 
     def hear_ends(self, channel: str, on_news: Callable[[Sequence[News]], None], on_gap: Callable[[], None]) -> Service:
-        """A service that hands over the ends of tasks that `Tasks.wait` has registered `channel` with."""
+        """A service that delivers the final states of tasks for which `Tasks.wait` has registered `channel`."""
         ...

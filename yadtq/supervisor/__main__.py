@@ -1,6 +1,6 @@
 """`python -m yadtq.supervisor module:app --workers N`: keeps N worker processes alive.
 
-SIGTERM or SIGINT: workers drain; again: they break running tasks off; a third time: they are killed. SIGHUP: restart
+SIGTERM or SIGINT: workers drain; again: they cancel running tasks; a third time: they are killed. SIGHUP: restart
 them one after another. SIGTTIN, SIGTTOU: one worker more, one less. Exit status: 0 asked to end, 1 every worker
 crashed too often, 2 wrong settings or arguments, 69 Kafka or Redis could not be reached at the start.
 """
@@ -58,7 +58,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def worker_command(arguments: argparse.Namespace) -> list[str]:
-    """The same words for the workers: what they were not given here they read from the environment themselves."""
+    """The same options for the workers, which read the others from the environment themselves."""
     command = [sys.executable, "-m", "yadtq.worker", arguments.app]
     for name in ("concurrency", "queues", "log_level"):
         if (value := getattr(arguments, name)) is not None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Assembled", "assemble", "connected"]
 
-#: Until an append is given up: a late canary or announcement is useless.
+#: Timeout of an append: a late canary or announcement is useless.
 _APPEND_S = 5.0
 
 
@@ -40,7 +40,7 @@ def assemble(
     slots: Slots,
     starts_at_once: int = 4,
 ) -> Assembled:
-    """The supervisor and what it works with, nothing of it started yet."""
+    """The supervisor and its parts, none of them started yet."""
     producer = outside.broker.producer(timeout_s=_APPEND_S)
     table = LivenessTable(
         clock=outside.clock,

@@ -1,10 +1,10 @@
 """One line per event, for people and for programs: `event=died slot=... worker=... pid=... cause="signal 9"`.
 
-A value may come from others: an error of a worker, a name in a heartbeat. What could be taken for something else, or do
-something to a terminal, is a JSON string in quotes, so that no value can forge a line or another value.
+A value may come from others: an error of a worker, a name in a heartbeat. A value that could be misread, or that
+contains control characters, is written as a JSON string in quotes, so that no value can forge a line or another value.
 
-The log is shared with the workers, whose tasks may print what they like. A program that acts on events reads them from a
-pipe of its own (`EventPipe`).
+The log is shared with the workers, whose tasks may print anything. A program that acts on events reads them from a
+separate pipe (`EventPipe`).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def tell(event: str, *, level: int = logging.INFO, **facts: object) -> None:
 
 
 class EventPipe(logging.Handler):
-    """Writes each event as a line of JSON to a file descriptor. What a reader is too slow for is lost."""
+    """Writes each event as a line of JSON to a file descriptor. Events are dropped if the reader is too slow."""
 
     def __init__(self, fd: int) -> None:
         """Raises OSError if there is no such descriptor."""
         super().__init__()
-        os.set_blocking(fd, False)  # a reader that hangs must not hold up the supervisor
+        os.set_blocking(fd, False)  # a reader that hangs must not block the supervisor
         os.set_inheritable(fd, False)  # no worker may write to it
         self._fd = fd
 

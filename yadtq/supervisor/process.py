@@ -1,8 +1,8 @@
-"""One worker process: start it, hear it, signal it, see it end.
+"""One worker process: start it, read its pipe, signal it, wait for its end.
 
-Two pipes join it to its supervisor. On one nothing is ever written: its end tells the worker that the supervisor is
-gone, even by SIGKILL. On the other the worker writes a line per heartbeat, so that its health is known without any
-server. Both ends that stay here are closed on exec, and so are never held open by a sibling.
+Two pipes join it to its supervisor. Nothing is ever written to the first: when it closes, the worker knows that the
+supervisor has ended, even by SIGKILL. On the other the worker writes a line per heartbeat, so that its health is known
+without any server. The ends that stay here are closed on exec, so no sibling can hold them open.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class WorkerProcess:
         lifeline_read, lifeline_write = os.pipe()
         try:
             beats_read, beats_write = os.pipe()
-        except OSError:  # no more files: this one will be tried again, and must not use up the rest
+        except OSError:  # no file descriptors left: the start is tried again, and must not leak the ones it has opened
             os.close(lifeline_read)
             os.close(lifeline_write)
             raise
@@ -98,12 +98,12 @@ class WorkerProcess:
         return self._process.pid
 
     def signal(self, signum: int) -> None:
-        """To the worker alone: what it does with its children is its own business."""
+        """To the worker alone: its children are not signalled."""
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signum)
 
     def kill(self) -> None:
-        """SIGKILL to it and to all that it has started in its group."""
+        """SIGKILL to it and to all processes that it has started in its group."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -121,7 +121,9 @@ class WorkerProcess:
 
 
 def oom_kills() -> int:
-    """How many processes the kernel has ended for want of memory, on this machine and in this container; 0 if unknown."""
+    """How many processes the kernel has killed because memory ran out, on this machine and in this container; 0 if
+    unknown.
+    """
     total = 0
     for path in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
         with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as counters:
@@ -130,7 +132,7 @@ def oom_kills() -> int:
 
 
 class _Lines(asyncio.Protocol):
-    """Cuts what comes through the pipe into beats. What isn't one is left out: a worker must not confuse us."""
+    """Cuts what comes through the pipe into beats. Other lines are ignored: a worker must not confuse the supervisor."""
 
     def __init__(self, on_beat: Callable[[Beat], None]) -> None:
         self._on_beat = on_beat

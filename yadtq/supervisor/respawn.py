@@ -1,8 +1,8 @@
-"""When a dead worker gets its successor, and when its slot has had enough. Pure: times in, decisions out.
+"""When a dead worker gets its successor, and when its slot is given up. Pure: times in, decisions out.
 
-A crash after a calm time is answered at once, as most deaths are accidents; one that follows another closely waits
-longer and longer, as then the cause is still there. Too many in a window end the slot, close together or not. What
-can't be the slot's fault (Kafka is away) delays it all the same, but never ends it.
+After a crash without a recent one before, the successor starts at once, because most deaths are accidents. After
+repeated crashes it waits longer each time, because the cause is probably still there. Too many crashes in a window end
+the slot. A cause outside the slot (Kafka is away) delays the successor in the same way, but never ends the slot.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["CrashHistory", "GiveUp", "Respawn", "RespawnPolicy"]
 
 @dataclass(frozen=True, slots=True)
 class Respawn:
-    """Start the successor after so many seconds."""
+    """Start the successor after this many seconds."""
 
     after_s: float
 
@@ -43,7 +43,7 @@ class CrashHistory:
         self._crashes: deque[tuple[float, bool]] = deque()
 
     def record(self, at: float, *, charged: bool = True) -> None:
-        """charged: counts against the budget, not only for the back-off."""
+        """charged: counts against the budget as well as for the back-off."""
         self._crashes.append((at, charged))
 
     def recent(self, now: float) -> list[tuple[float, bool]]:
@@ -59,8 +59,8 @@ class CrashHistory:
 class RespawnPolicy:
     """backoff_s doubles with every further crash of a series, up to backoff_cap_s, and is spread over its upper half.
 
-    calm_s: a worker that has lived so long ends the series. Spread, because what kills one worker of many often kills
-    them all in the same moment. chance: a number from 0 to 1.
+    calm_s: a worker that has lived this long ends the series. Spread, because one cause often kills all workers at the
+    same time. chance: a number from 0 to 1.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class RespawnPolicy:
         return Respawn(self._longest_s(series) * (0.5 + self._chance() / 2))
 
     def _series(self, crashes: list[float]) -> int:
-        """How many of the latest crashes belong together."""
+        """How many of the latest crashes form one series."""
         series = 1
         for before, after in pairwise(crashes):
             # The successor was started after the back-off, and lived for the rest of the time.

@@ -16,10 +16,10 @@ __all__ = ["Rollout"]
 
 
 class Rollout:
-    """Call `step` after every event. A seat that fails ends it: better old workers than none."""
+    """Call `step` after every event. A seat that fails ends it: old workers are better than none."""
 
     def __init__(self, renew: Callable[[Seat], None], on_abort: Callable[[Seat], None]) -> None:
-        """renew: has to bring about that the seat gets another process, or is given up."""
+        """renew: must lead to another process in the seat, or to its being given up."""
         self._renew, self._on_abort = renew, on_abort
         self._waiting: deque[Seat] = deque()
         self._current: Seat | None = None

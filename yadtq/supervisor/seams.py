@@ -1,4 +1,4 @@
-"""What the supervisor's decisions are given besides servers: how a worker process is started, and who owns which slot.
+"""The seams of the supervisor besides its servers: how a worker process is started, and who owns which slot.
 
 They exist so that the real supervisor runs on simulated processes and virtual time. Nothing here touches the system.
 """
@@ -16,7 +16,9 @@ __all__ = ["Beat", "Order", "Process", "Slot", "Slots", "Spawn"]
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """A place that this supervisor owns. id: the Kafka `group_instance_id`. lock: what owns it; means nothing to others."""
+    """A place that this supervisor owns. id: the Kafka `group_instance_id`. lock: proves the ownership; opaque to
+    others.
+    """
 
     number: int
     id: str
@@ -32,7 +34,7 @@ class Slots(Protocol):
         ...
 
     def take(self, avoid: Collection[str] = ()) -> Slot:
-        """The lowest free one. avoid: ids that are not to be had. Raises `ConfigError` if there is none."""
+        """The lowest free one. avoid: ids that must not be used. Raises `ConfigError` if there is none."""
         ...
 
     def release(self, slot: Slot) -> None:
@@ -42,13 +44,15 @@ class Slots(Protocol):
     def release_all(self) -> None: ...
 
     def refresh(self) -> Sequence[Slot]:
-        """Called now and then to keep them. Returns those that another one owns by now. Raises OSError, `ConfigError`."""
+        """Called from time to time to keep them. Returns those that another supervisor owns now. Raises OSError,
+        `ConfigError`.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A line from a worker's pipe. error: why it is going to exit, if it says so."""
+    """A line from a worker's pipe. error: why it is going to exit, if it reports a reason."""
 
     phase: str
     seq: int = 0
@@ -77,7 +81,7 @@ class Process(Protocol):
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether the system has ended processes for want of memory while it lived. Known once it has ended."""
+        """Whether the system has killed processes because memory ran out while it lived. Known once it has ended."""
         ...
 
     async def ended(self) -> int:

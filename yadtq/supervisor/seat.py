@@ -1,4 +1,4 @@
-"""A slot with what the supervisor knows of it: one state, and the data that belongs to this state. No I/O.
+"""A slot with what the supervisor knows about it: one state, and the data that belongs to this state. No I/O.
 
 Every change goes through `_move`, which asks the table of `seat_life.py`.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["GivenUp", "Occupant", "Seat", "Vacancy"]
 
-#: A start costs the processor for about this long, should the worker never say a word.
+#: A start keeps the processor busy for about this long, if the worker never reports anything.
 _START_COSTS_S = 5.0
 
 
@@ -37,12 +37,12 @@ class Occupant:
     process: Process
     spawned_at: float
     predecessor_died_at: float | None = None
-    #: A line came through its pipe.
+    #: A line has arrived through its pipe.
     heard: bool = False
-    #: It said once that it runs.
+    #: It has reported once that it runs.
     ran: bool = False
     last_seq: int = -1
-    #: Why it is going to end, by itself.
+    #: Why it is going to end, as reported by itself.
     last_words: str | None = None
     #: It was asked to end, and is killed at this time.
     kill_at: float | None = None
@@ -121,7 +121,7 @@ class Seat:
         asked = self._state in (SeatState.RENEWING, SeatState.RETIRING)
         return asked and occupant is not None and occupant.kill_at is not None and now >= occupant.kill_at
 
-    # What happens to it
+    # Events
 
     def spawned(self, process: Process, now: float) -> Occupant:
         died_at = self._now.died_at if isinstance(self._now, Vacancy) else None
@@ -133,7 +133,7 @@ class Seat:
         self._move(SeatEvent.READY, self._now)
 
     def renew(self, now: float, kill_at: float) -> bool:
-        """Have another process in it. Returns whether the living one has to be asked to end for that."""
+        """Replace its process. Returns whether the living one has to be asked to stop first."""
         if self._state is SeatState.GIVEN_UP or self._state is SeatState.DUE:
             self.history.clear()
             self._move(SeatEvent.RENEW, Vacancy(now))
@@ -145,7 +145,7 @@ class Seat:
         return self._asked(before, SeatState.RENEWING, kill_at)
 
     def retire(self, kill_at: float) -> bool:
-        """Have no process in it any more. Returns whether the living one has to be asked to end for that."""
+        """Leave it empty. Returns whether the living process has to be asked to stop first."""
         before = self._state
         self._move(SeatEvent.RETIRE, self.occupant)
         return before is not SeatState.RENEWING and self._asked(before, SeatState.RETIRING, kill_at)

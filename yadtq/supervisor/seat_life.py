@@ -27,7 +27,7 @@ class SeatState(Enum):
     """What a seat is now; each has its data in `Seat`."""
 
     DUE = "due"  # empty; a process is started at a known time
-    STARTING = "starting"  # a process lives and has not said yet that it runs
+    STARTING = "starting"  # a process lives and has not reported yet that it runs
     RUNNING = "running"
     RENEWING = "renewing"  # asked to end; a successor follows
     RETIRING = "retiring"  # asked to end; none follows
@@ -45,8 +45,8 @@ class SeatEvent(Enum):
 
     SPAWNED = "spawned"
     READY = "ready"
-    RENEW = "renew"  # have another process in it
-    RETIRE = "retire"  # have no process in it any more
+    RENEW = "renew"  # replace its process
+    RETIRE = "retire"  # leave it empty
     KILL = "kill"
     RESPAWN = "respawn"  # the process has ended, or could not be started; a successor follows
     GIVE_UP = "give-up"  # the same, and none follows

@@ -40,7 +40,9 @@ class Seats:
         history: Callable[[], CrashHistory],
         leave: Callable[[Seat], None],
     ) -> None:
-        """grace_s: until one that was asked to end is killed. leave: takes a seat's member out of the consumer group."""
+        """grace_s: seconds until a process that was asked to stop is killed. leave: takes a seat's member out of the
+        consumer group.
+        """
         self._slots, self._clock = slots, clock
         self._grace_s, self._history, self._leave = grace_s, history, leave
         self._all: list[Seat] = []
@@ -63,7 +65,7 @@ class Seats:
         return seat
 
     def remove_one(self) -> None:
-        """One that does no work rather than one that does."""
+        """One that does no work is preferred."""
         if wanted := self.wanted:
             seat = next((seat for seat in reversed(wanted) if seat.given_up), wanted[-1])
             tell("removing", slot=seat.slot.id)
@@ -75,7 +77,7 @@ class Seats:
             seat.occupant.process.signal(signal.SIGTERM)
 
     def retire(self, seat: Seat) -> None:
-        # Not to one that was asked before: a second SIGTERM would be the order to cancel its tasks.
+        # Not if it was asked before: a second SIGTERM tells a worker to cancel its tasks.
         if seat.retire(self._clock.monotonic() + self._grace_s) and seat.occupant is not None:
             seat.occupant.process.signal(signal.SIGTERM)
 

@@ -1,8 +1,8 @@
 """Slots: numbered places for workers, each with a name that is a static member id of Kafka.
 
-Two processes under one name would throw each other out of the group for ever, so a slot belongs to the process that holds
-its lock file. Workers inherit the lock: when a supervisor is killed, its slots stay taken until its workers have drained
-too, and the next supervisor takes other numbers meanwhile.
+Two processes with one name would remove each other from the group endlessly, so a slot belongs to the process that
+holds its lock file. Workers inherit the lock: when a supervisor is killed, its slots stay taken until its workers have
+drained too, and the next supervisor takes other numbers meanwhile.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _MOST = 10_000
 
 
 def lock_directories() -> list[Path]:
-    """Where locks may be kept, the best first: private to this user, on this machine, gone with the next boot.
+    """Folders for the locks, the best first: private to this user, on this machine, deleted at the next boot.
 
-    Anybody can take a name in /tmp, so there is another place for when that has happened.
+    Any user can create the name in /tmp first, so there is an alternative.
     """
     places = [Path(tempfile.gettempdir()) / f"yadtq-{os.geteuid()}"]
     runtime = os.environ.get("XDG_RUNTIME_DIR")
@@ -80,9 +80,10 @@ class SlotLocks:
             self.release(slot)
 
     def refresh(self) -> list[Slot]:
-        """Call now and then. Keeps cleaning jobs off the files in use (they go by age), makes those again that are gone.
+        """Call now and then. Touches the files in use, because cleaning jobs delete old ones, and creates missing ones
+        again.
 
-        Returns slots that somebody else has taken in between: they have a twin.
+        Returns slots that another supervisor has taken in between: they have a twin.
         """
         taken = []
         for slot in self._held.values():
@@ -129,5 +130,5 @@ class SlotLocks:
             os.close(descriptor)
             return None
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())  # for people who look
+        os.write(descriptor, f"{os.getpid()}\n".encode())  # for operators
         return descriptor

@@ -1,11 +1,10 @@
 """Keeps the wanted number of workers alive.
 
 One loop acts; everything else only puts events on its queue: signals as intents, ends of processes and lines from their
-pipes as facts. After each event, and a few times a second, the loop compares what is wanted with what lives. So there
-is no moment in which two parts of the supervisor disagree about a worker.
+pipes as facts. After each event, and a few times a second, the loop compares the wanted state with the actual one. So
+two parts of the supervisor never disagree about a worker.
 
-It touches no process, file or server itself: what it is given does (`SupervisorParts`, `Outside`), so it also runs in a
-simulation.
+It does no I/O itself: the objects that it is given do (`SupervisorParts`, `Outside`), so it also runs in a simulation.
 """
 
 from __future__ import annotations
@@ -106,7 +105,7 @@ class Supervisor:
         policy: RespawnPolicy | None = None,
         starts_at_once: int = 4,
     ) -> None:
-        """starts_at_once: more only take the processor from each other, and from workers that work."""
+        """starts_at_once: more would slow each other down, and the running workers."""
         self._own, self._parts = own, parts
         self._clock, self._chance = outside.clock, outside.chance
         self._policy = policy or RespawnPolicy.from_settings(own, chance=outside.chance.random)
@@ -120,7 +119,7 @@ class Supervisor:
         self._stops = 0
         self._ending = False
         self._refresh_at = float("-inf")
-        # Often enough that the wait between two checks is not taken for a freeze of our own.
+        # Often enough that the time between two checks does not look like a freeze of this process.
         self._tick_s = min(_TICK_S, parts.table.gap_s / 3)
 
     @property
@@ -180,7 +179,7 @@ class Supervisor:
     # Events
 
     async def _next(self) -> None:
-        """Handle what has come, or wait for it until something is due."""
+        """Handle the events that have arrived, or wait for one until something is due."""
         try:
             async with asyncio.timeout(self._patience()):
                 self._handle(await self._events.get())
@@ -232,7 +231,7 @@ class Supervisor:
         self._parts.table.removed(process.worker)
         expected = occupant.kill_at is not None and code == DRAINED
         tell_of(seat, "stopped" if expected else "died", cause=occupant.kill_cause or describe_exit(code))
-        # Always: one that ended in order holds no lease, unless Redis was away, and then this ends it.
+        # Always: a worker that ended in order holds no lease, unless Redis was away; then this ends its leases.
         outside = came_from_outside(
             code,
             asked=occupant.kill_at is not None,
@@ -247,19 +246,20 @@ class Supervisor:
         elif occupant.kill_at is not None:
             seat.respawn(now, died_at=now)
         elif code == MISCONFIGURED and not occupant.ran:
-            cause = occupant.last_words or "it refuses its configuration (exit 2); its last words are above"
+            cause = occupant.last_words or "it refuses its configuration (exit 2); its last message is above"
             self._give_up(seat, cause, misconfigured=True)
         else:
             self._after_crash(seat, now, unreachable=code == UNREACHABLE)
 
     def _after_crash(self, seat: Seat, now: float, *, unreachable: bool = False) -> None:
-        # While Kafka or Redis is away every worker may fail; that is no reason to have none when it is back.
+        # While Kafka or Redis is away every worker may fail; there must still be workers when it is back.
         seat.history.record(now, charged=self._parts.table.visible() and not unreachable)
         match self._policy.decide(seat.history, now):
             case GiveUp(crashes, window_s):
                 self._give_up(seat, f"{crashes} crashes within {window_s:g} s")
             case decision:
-                # It has waited for the server itself, and its slot should not be empty for long when that is back.
+                # The worker has waited for the server already, and its slot should not stay empty when the server is
+                # back.
                 after_s = min(decision.after_s, _UNREACHABLE_RETRY_S) if unreachable else decision.after_s
                 seat.respawn(now + after_s, died_at=now)
                 tell("respawning", slot=seat.slot.id, after_s=after_s)
@@ -274,7 +274,7 @@ class Supervisor:
 
     def _leave(self, seat: Seat) -> None:
         if self._parts.twins.of(seat.slot.id) is not None:
-            # The group knows the slot's name only: to remove it would remove the worker of the other supervisor.
+            # The group knows only the slot's name: removing it would remove the worker of the other supervisor.
             self._events.put_nowait(_Left(seat))
         else:
             self._parts.undertaker.leave(seat.slot.id, lambda: self._events.put_nowait(_Left(seat)))
@@ -311,7 +311,7 @@ class Supervisor:
         try:
             for slot in self._parts.slots.refresh():
                 tell("slot-lost", level=logging.ERROR, slot=slot.id, cause="its lock file was removed and retaken")
-        except (ConfigError, OSError) as error:  # the workers need no lock file to work
+        except (ConfigError, OSError) as error:  # the workers run without a lock file
             tell("locks-not-refreshed", level=logging.WARNING, cause=error)
 
     def _kill_the_silent(self) -> None:
@@ -367,7 +367,7 @@ class Supervisor:
         return True
 
     def _yield_to_twins(self) -> None:
-        """Leave the slots that are another supervisor's as well, if it was started before us."""
+        """Leave slots that another supervisor uses as well, if that was started earlier."""
         twins = self._parts.twins
         for seat in self._seats.wanted:
             if (twin := twins.of(seat.slot.id)) is None:

@@ -1,8 +1,8 @@
-"""Two supervisors of one app that use one slot: noticed by heartbeats of a worker that is not ours. No I/O.
+"""Two supervisors of one app that use one slot: detected by heartbeats of a worker that is not ours. No I/O.
 
-Slots are locked by files, so it takes two folders: another user, a private /tmp, a container with the host's name. Both
-workers then have one static member id and throw each other out of the group. The supervisor that was started later takes
-another slot. Both know who that is, since their ids sort by the time of their starts.
+Slots are locked by files, so this happens with two lock folders: another user, a private /tmp, a container with the
+host's name. Both workers then have one static member id and remove each other from the group. The supervisor that was
+started later takes another slot. Both can decide which one that is, since their ids sort by start time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Twin", "Twins", "new_supervisor_id"]
 
-#: Anybody can forge heartbeats, and each that is believed costs the restart of a worker.
+#: Heartbeats can be forged, and each that is believed costs the restart of a worker.
 _MOST_YIELDS, _YIELDS_WINDOW_S = 50, 600.0
 _MOST_KNOWN, _PRUNE_EVERY_S = 1_000, 1.0
 _TELL_EVERY_S = 60.0
@@ -33,7 +33,9 @@ def new_supervisor_id(clock: Clock, chance: random.Random) -> str:
 
 @dataclass(slots=True)
 class Twin:
-    """A worker that is not ours. supervisor: "" if it does not say. first, last: when it was heard, on our clock."""
+    """A worker that is not ours. supervisor: "" if unknown. first, last: when a heartbeat of it was received, on our
+    clock.
+    """
 
     worker: str
     supervisor: str
@@ -95,7 +97,7 @@ class Twins:
         return {slot for slot, twin in self._heard.items() if now - twin.last <= self._silence_s}
 
     def may_yield_to(self, twin: Twin) -> bool:
-        """Whether the slot is for us to leave. True counts as done, and it is so only a limited number of times."""
+        """Whether we have to leave the slot. True counts as done, and is returned only a limited number of times."""
         if twin.supervisor > self.supervisor:
             return False
         now = self._clock.monotonic()
@@ -107,7 +109,7 @@ class Twins:
         return True
 
     def is_news(self, twin: Twin) -> bool:
-        """Whether it has not been told for a while; True counts as told."""
+        """Whether it has not been reported for a while; True counts as reported."""
         now = self._clock.monotonic()
         if now - twin.told_at < _TELL_EVERY_S:
             return False

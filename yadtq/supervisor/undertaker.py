@@ -1,7 +1,8 @@
-"""What others are told when a worker has died: the death certificate, a last heartbeat, and who won't come back.
+"""Tells others that a worker has died: the death certificate, a last heartbeat, and the removal from the consumer
+group.
 
-All of it happens in the background. A successor must not wait for a server that is down, and correctness does not depend on
-it: leases and group sessions end by themselves, only later.
+All of it happens in the background. A successor must not wait for a server that is down, and correctness does not
+depend on it: leases and group sessions end by themselves, only later.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Undertaker:
         self._start(self._certify(worker, outside=outside), f"yadtq-certify-{worker}")
 
     def announce(self, worker: str, slot: str, pid: int, seq: int) -> None:
-        """Say on the heartbeat topic that it is dead, since it can't do so itself."""
+        """Report on the heartbeat topic that it is dead, because it can't do so itself."""
         last = Heartbeat(
             worker=worker,
             slot=slot,
@@ -119,7 +120,9 @@ class Undertaker:
             tell("not-announced", level=logging.WARNING, worker=last.worker, cause=error)
 
     async def _leave_all(self) -> None:
-        """One request at a time, for all who wait for one: at the end of a supervisor all its slots leave together."""
+        """One request at a time, for all slots that wait for one: at the end of a supervisor all its slots leave
+        together.
+        """
         try:
             while self._leaving:
                 await asyncio.sleep(0)
@@ -129,7 +132,7 @@ class Undertaker:
                     await self._outside.broker.leave(list(slots), timeout_s=_LEAVE_S)
                     tell("left-group", slots=",".join(slots), after_s=self._clock.monotonic() - begun)
                 except BrokerUnavailable as error:
-                    # The session timeout removes them; meanwhile their partitions lie idle.
+                    # The session timeout removes them; until then nobody reads their partitions.
                     tell("not-left-group", level=logging.WARNING, slots=",".join(slots), cause=error)
                 finally:
                     for slot in slots:
@@ -142,10 +145,10 @@ class Undertaker:
 async def _kept_apart(duty: Coroutine[None, None, None], name: str) -> None:
     try:
         await duty
-    except Exception as error:  # a defect in one duty must not end the supervisor, whose workers are all well
+    except Exception as error:  # a defect in one duty must not end the supervisor, whose workers are healthy
         log.exception("duty %s failed: %s", name, type(error).__name__)
 
 
 def new_worker_id(slot: str, chance: random.Random) -> str:
-    """Of one process: its successor in the slot has another, so that a certificate ends the right leases."""
+    """New for each process: its successor in the slot has another, so that a certificate ends the right leases."""
     return f"{slot}:{chance.getrandbits(32):08x}"

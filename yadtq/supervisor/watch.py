@@ -1,8 +1,8 @@
 """Which workers are alive: by their pipe first, by the heartbeat topic second, and only while we can see the topic.
 
 A broker outage silences every worker on the topic at once, and killing them for it would make it worse. So the
-supervisor sends canaries through the same topic: a worker's silence counts only if they came back all the time. The same
-holds for a freeze of the supervisor itself, after which all workers seem to have been silent.
+supervisor sends canaries through the same topic: a worker's silence counts only if all canaries came back. The same
+applies to a freeze of the supervisor itself, after which all workers seem to have been silent.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Verdict(Enum):
 
 @dataclass(slots=True)
 class _Signs:
-    """When a worker was last heard of, by each way. secret: seals its heartbeats. seq: of the last one."""
+    """When a worker was last heard of, by pipe and by topic. secret: seals its heartbeats. seq: of the last one."""
 
     spawned: float
     pipe: float
@@ -62,7 +62,7 @@ class LivenessTable:
     def __init__(self, *, clock: Clock, heartbeat_s: float, silence_s: float, start_timeout_s: float) -> None:
         self._clock = clock
         self._silence_s, self._start_timeout_s = silence_s, start_timeout_s
-        #: Canaries further apart than this, or calls of `check`, mean that we were blind in between.
+        #: Canaries further apart than this, or calls of `check`, mean that we could not see the topic in between.
         self.gap_s = max(3 * heartbeat_s, silence_s / 3)
         self._signs: dict[str, _Signs] = {}
         self._last_canary: float | None = None
@@ -102,7 +102,7 @@ class LivenessTable:
         self._last_canary = now
 
     def visible(self, for_s: float = 0.0) -> bool:
-        """Whether the topic has been seen without a gap for so long, and is now."""
+        """Whether the topic has been readable for this long without a gap, and is now."""
         now = self._clock.monotonic()
         return (
             self._last_canary is not None
@@ -121,7 +121,7 @@ class LivenessTable:
     def _verdict(self, signs: _Signs, now: float) -> Verdict:
         heard, window_s = max(signs.pipe, signs.topic), self._silence_s
         if not signs.ran:
-            # However often it is heard: a worker that is starting for ever does no work.
+            # Even if it sends heartbeats: a worker that never finishes its start does no work.
             heard, window_s = signs.spawned, self._start_timeout_s
         if now - max(heard, self._awake_since) < window_s:
             return Verdict.ALIVE
@@ -193,4 +193,4 @@ class TopicWatch(Service):
         elif is_sealed_with(secret, record.value, record.headers):
             self._table.seen(heartbeat.worker, heartbeat.phase, heartbeat.seq)
         else:
-            log.debug("a heartbeat of %s without its seal: passed over", heartbeat.worker)
+            log.debug("a heartbeat of %s without its seal: ignored", heartbeat.worker)

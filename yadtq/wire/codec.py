@@ -17,7 +17,7 @@ __all__ = ["CodecError", "compress", "decode", "decompress", "encode", "refuse_u
 
 #: First byte of a compressed value. JSON never starts with it, so plain and compressed values need no other mark.
 _ZLIB_MARK = b"\x01"
-#: JSON with fewer brackets can't be nested deeper than the parser goes (200), so it needs no look.
+#: JSON with fewer brackets can't be nested deeper than the parser's limit (200), so it needs no check.
 _DEEP = 150
 #: The parser reads numbers of up to 4,300 digits; JSON with fewer digits in all has none that is longer.
 _LONG = 4_300

@@ -23,7 +23,7 @@ __all__ = ["FIELDS", "Envelope", "decode_envelope", "encode_envelope", "encode_t
 VERSION = 1
 
 
-@dataclass(slots=True)  # not frozen: that would make each one four times as dear, and every submit 1.5 µs
+@dataclass(slots=True)  # not frozen: that would make each one four times as expensive, and every submit 1.5 µs slower
 class Envelope:
     """One task, complete: a worker needs nothing else to run it.
 
@@ -42,8 +42,8 @@ class Envelope:
 
 _ENVELOPE: TypeAdapter[Envelope] = TypeAdapter(Envelope)
 
-#: (name, default) of each field, in the order in which they are written; `...`: always written. Made from the class that the
-#: decoder reads, so that the two can't differ; docs/wire-format.md has the same table, which a test compares.
+#: (name, default) of each field, in the order in which they are written; `...`: always written. Made from the class
+#: that the decoder reads, so that the two can't differ; docs/wire-format.md has the same table, which a test compares.
 FIELDS: tuple[tuple[str, Any], ...] = (
     ("v", ...),
     *((each.name, None if each.default is None else ...) for each in fields(Envelope) if each.name != "v"),
@@ -61,7 +61,7 @@ def encode_envelope(envelope: Envelope) -> bytes:
 def encode_task(task_id: str, task: str, args: list[Any], kwargs: dict[str, Any], /, **optional: Any) -> bytes:
     """The value of a new task's record: `encode_envelope` of such an `Envelope`, which is not made for it.
 
-    To make one would take a sixth of the time that a submit itself needs. optional: fields by name, none of them None.
+    Creating one would take a sixth of the time of a submit. optional: fields by name, none of them None.
     """
     return encode({"v": VERSION, "id": task_id, "task": task, "args": args, "kwargs": kwargs, **optional})
 

@@ -1,4 +1,4 @@
-"""How a worker process ends, told by its exit status; the supervisor decides by it what follows."""
+"""The exit statuses of a worker process. The supervisor decides by them what follows."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ BLOCKED = 70
 
 
 def describe_exit(code: int) -> str:
-    """In two words: `exit 70`, `signal 9`. code: minus the signal if one ended the process."""
+    """For messages: `exit 70`, `signal 9`. code: minus the signal if one ended the process."""
     return f"signal {-code}" if code < 0 else f"exit {code}"

@@ -1,7 +1,8 @@
-"""The record on the heartbeat topic: what a worker says of itself. The same text as docs/wire-format.md, in code.
+"""The record on the heartbeat topic: the state of a worker, reported by itself. The same text as docs/wire-format.md,
+in code.
 
 A heartbeat of a supervised worker is sealed: a header carries a digest of its value, made with a secret that only this
-worker and its supervisor know. So whoever can write to the topic can't keep a frozen worker alive.
+worker and its supervisor know. So another writer to the topic can't make a frozen worker look alive.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["LARGEST_BYTES", "Heartbeat", "RunningTask", "is_sealed_with", "seal"]
 
-#: A larger record is no heartbeat.
+#: A larger record is not a heartbeat.
 LARGEST_BYTES = 256 * 1024
 _SEAL = "seal"
 
-# Bounded, since anybody may have written them: what is shown must not overflow where it is formatted.
+# Bounded, because any client may have written them: formatting them must not overflow.
 _Name = Annotated[str, Field(max_length=1_000)]
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
 _Seconds = Annotated[float, Field(ge=0, lt=1e11, allow_inf_nan=False)]
@@ -42,14 +43,14 @@ class RunningTask(BaseModel):
 
 
 class Heartbeat(BaseModel):
-    """What a worker says of itself every `heartbeat_s`, from the event loop it vouches for (D6)."""
+    """The state that a worker reports every `heartbeat_s`, from the event loop that runs its tasks (D6)."""
 
     model_config = ConfigDict(frozen=True)
 
     v: Literal[1] = 1
     worker: _Name
     slot: _Name | None = None
-    #: Of the supervisor that started it; sorts by the time of its start.
+    #: Id of the supervisor that started it; ids sort by start time.
     supervisor: _Name | None = None
     host: _Name
     pid: _Count
@@ -57,7 +58,8 @@ class Heartbeat(BaseModel):
     seq: _Count
     at: _Seconds
     queues: tuple[_Name, ...] = ()
-    #: Name of the data set in Redis that it uses; two workers of an app that differ are on two Redis.
+    #: Name of the data set in Redis that it uses; two workers of an app with different names use different Redis
+    #: servers.
     store: _Name = ""
     concurrency: _Count = 0
     loop_lag_s: _Seconds = 0.0

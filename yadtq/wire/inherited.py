@@ -22,8 +22,9 @@ _NAMES = {
 class Inherited(NamedTuple):
     """All are empty without a supervisor.
 
-    slot: the static membership id. worker: the id of this process. supervisor: its id. secret: seals the heartbeats, new
-    for each process. lock: the file descriptor that keeps the slot. pipe: two descriptors, to read from and to write to.
+    slot: the static membership id. worker: the id of this process. supervisor: its id. secret: seals the heartbeats,
+    new for each process. lock: the file descriptor that keeps the slot. pipe: two descriptors, to read from and to
+    write to.
     """
 
     slot: str = ""
@@ -42,5 +43,5 @@ class Inherited(NamedTuple):
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> Inherited:
-        """Out of `os.environ`, and away from it: a process that a task starts must not know the secret."""
+        """Read it from `os.environ`, and remove it there: a process that a task starts must not know the secret."""
         return cls(**{name: environ.pop(variable, "") for name, variable in _NAMES.items()})

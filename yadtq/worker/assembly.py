@@ -17,7 +17,6 @@ from yadtq.delivery.committer import Committer
 from yadtq.delivery.completer import Completer
 from yadtq.delivery.deadletters import DeadLetters
 from yadtq.delivery.delivery import Delivery
-from yadtq.delivery.doomed import Doomed
 from yadtq.delivery.fetcher import Decoder, Fetcher
 from yadtq.delivery.gates.suspects import PLACE, SuspectGate
 from yadtq.delivery.gates.threads import THREAD, ThreadGate
@@ -30,6 +29,7 @@ from yadtq.delivery.sequels import Endings
 from yadtq.delivery.stragglers import Stragglers
 from yadtq.delivery.truncator import Truncator
 from yadtq.delivery.turns.partitions import PartitionTurns
+from yadtq.delivery.unrunnable import Unrunnable
 from yadtq.delivery.waiting import WaitingRoom
 from yadtq.execution.calls import Calls
 from yadtq.execution.events import Listeners
@@ -89,7 +89,7 @@ class Parts:
     partitions: Partitions
     room: WaitingRoom
     executor: Executor
-    doomed: Doomed
+    unrunnable: Unrunnable
     claimer: Claimer
     completer: Completer
     fetcher: Fetcher
@@ -162,7 +162,7 @@ class _Assembly:
             on_outcome=self._attempt_ended,
             suspects=given.machine.suspects,
         )
-        self.doomed = Doomed(
+        self.unrunnable = Unrunnable(
             dead_letters=self._dead_letters,
             on_outcome=self.completer.put,
             app=given.app.name,
@@ -176,7 +176,7 @@ class _Assembly:
             worker_id=worker_id,
             outside=outside,
             room=self.room,
-            to=Destinations(self.executor, self.doomed, self._endings, SuspectGate(given.machine.suspects)),
+            to=Destinations(self.executor, self.unrunnable, self._endings, SuspectGate(given.machine.suspects)),
         )
         self.stragglers = Stragglers(
             partitions=self.partitions, outbox=self.outbox, clock=outside.clock, options=options
@@ -233,7 +233,7 @@ class _Assembly:
             self.outbox,
             self.completer,
             self.executor,
-            self.doomed,  # after the executor: the end of what runs may add to them
+            self.unrunnable,  # after the executor: the end of what runs may add to them
             self.claimer,
             self.rebuilder,
             self.stragglers,
@@ -246,7 +246,7 @@ class _Assembly:
             partitions=self.partitions,
             room=self.room,
             executor=self.executor,
-            doomed=self.doomed,
+            unrunnable=self.unrunnable,
             claimer=self.claimer,
             completer=self.completer,
             fetcher=self.fetcher,
@@ -263,7 +263,7 @@ class _Assembly:
         if delivery.gates:
             self.room.came_back(delivery)
         if outcome.crash:
-            self.doomed.end(outcome.attempt, DeadReason.CRASHED, outcome.crash)
+            self.unrunnable.end(outcome.attempt, DeadReason.CRASHED, outcome.crash)
         else:
             self.completer.put(outcome)
         self.claimer.wake()
@@ -291,7 +291,7 @@ class _Assembly:
 
     def _held(self) -> Iterable[Attempt]:
         """Whose leases are kept."""
-        return (*self.executor.running.values(), *self.doomed.attempts.values())
+        return (*self.executor.running.values(), *self.unrunnable.attempts.values())
 
     def _facts(self) -> WorkerFacts:
         now, counters = self._outside.clock.monotonic(), self.counters

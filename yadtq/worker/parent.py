@@ -17,7 +17,7 @@ from yadtq.runtime.service import Service
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from anyio.abc import TaskStatus
+    from anyio.abc import TaskStatus as Started
 
 __all__ = ["Parent", "report_to_supervisor"]
 
@@ -49,7 +49,7 @@ class Parent(Service):
     def stop(self) -> None:
         self._stopped.set()
 
-    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
         loop = asyncio.get_running_loop()
         if self._fds is not None:
             loop.add_reader(self._fds[0], self._read)

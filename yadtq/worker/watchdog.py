@@ -19,7 +19,7 @@ import anyio
 from yadtq.runtime.service import Service
 
 if TYPE_CHECKING:
-    from anyio.abc import TaskStatus
+    from anyio.abc import TaskStatus as Started
 
     from yadtq.runtime.clock import Clock
 
@@ -49,7 +49,7 @@ class Watchdog(Service):
         self._stopped.set()
         self._finished.set()
 
-    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
         loop = asyncio.get_running_loop()
         self._ticked = self._clock.monotonic()
         thread = threading.Thread(

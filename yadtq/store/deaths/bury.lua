@@ -1,4 +1,4 @@
--- A death certificate: the leases of this worker process are void from now on. Certificates over an hour old go.
+-- A death certificate: the leases of this worker process are void now. Certificates over an hour old are removed.
 -- KEYS    1 death certificates
 -- ARGV    1 worker, 2 control channel, 3 "o" if its end came from outside, else empty
 -- returns nothing
@@ -7,7 +7,7 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local all = redis.pcall('HGETALL', KEYS[1])
 if all.err then
   if not string.find(all.err, 'WRONGTYPE', 1, true) then return all end
-  redis.call('DEL', KEYS[1]) -- what lies there certifies nobody
+  redis.call('DEL', KEYS[1]) -- a key of another type certifies nobody
 end
 for i = 1, #all, 2 do
   if now - (tonumber(string.match(all[i + 1], '^%d+')) or 0) > 3600000 then redis.call('HDEL', KEYS[1], all[i]) end

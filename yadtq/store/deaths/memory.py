@@ -23,7 +23,7 @@ class MemoryDeaths:
         self._server = server
         #: Worker id to ms when its certificate was written.
         self.certified: dict[str, int] = {}
-        #: Those of them whose end came from outside.
+        #: Those of them whose process was ended from outside.
         self.outside: set[str] = set()
 
     def clear(self) -> None:

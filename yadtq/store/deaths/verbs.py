@@ -11,9 +11,9 @@ class Deaths(Protocol):
     """Raises `StoreUnavailable` after a deadline; may be repeated."""
 
     async def bury(self, worker: str, *, outside: bool = False) -> None:
-        """The leases of this worker process are void from now on; all workers of the app are told (`control`).
+        """Void the leases of this worker process from now on, and tell all workers of the app (`control`).
 
-        outside: its end came from outside (an operator, a deploy, a server that is away), so that hardly one of its tasks
-        can have caused it. Three such deaths make a task a suspect; one is enough otherwise.
+        outside: it was ended from outside (an operator, a deploy, a server that is away), so it is unlikely that one of
+        its tasks caused it. Three such deaths make a task a suspect; one is enough otherwise.
         """
         ...

@@ -15,7 +15,7 @@ local function is_dead(name)
   return type(found) == 'string' and found
 end
 
--- The last words of a process that has been killed may arrive after its certificate. A lease that nobody uses would be
+-- A request of a killed process may arrive after its certificate. A lease that nobody uses would be
 -- charged to the task as a crash.
 if is_dead(worker) then
   for at = 0, (#KEYS - 2) * 4, 4 do
@@ -29,13 +29,13 @@ local function grant(key, attempt, nonce)
   return attempt
 end
 
--- A field that is to be a whole number: 0 if it is absent, false if it is anything else.
+-- A field that must be a whole number: 0 if it is absent, false if it is anything else.
 local function whole(text)
   if not text then return 0 end
   return #text < 16 and string.find(text, '^%d+$') and tonumber(text)
 end
 
--- Attempt 0 stays until the task is FAILED, whoever dies meanwhile: whether the task had ended already can't be known.
+-- Attempt 0 stays until the task is FAILED, even if workers die meanwhile: it is not known whether the task had ended.
 local function hold_damaged(key, task, nonce)
   if not task.err and task[2] == '0' then
     if task[1] == 'I' then

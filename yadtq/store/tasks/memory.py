@@ -45,7 +45,7 @@ _QUEUED, _RUNNING, _RETRYING = TaskStatus.QUEUED, TaskStatus.IN_PROGRESS, TaskSt
 class _Task:
     """Fields of a task's hash (store/keys.py). status None: only waiters are known. due_ms: end of lease or delay.
 
-    damaged: it can't be read. doomed: it could not be read, and is held (attempt 0) until somebody has ended it FAILED.
+    damaged: it can't be read. held: it could not be read, and stays at attempt 0 until a worker has ended it FAILED.
     """
 
     expires_ms: int = 0
@@ -62,7 +62,7 @@ class _Task:
     channels: list[str] = field(default_factory=list)
     mark: str = ""
     damaged: bool = False
-    doomed: bool = False
+    held: bool = False
 
     @property
     def final(self) -> bool:
@@ -107,7 +107,7 @@ class MemoryTasks:
             if task is not None:
                 letters = {
                     "s": task.status.code if task.status else "",
-                    "a": "0" if task.doomed else str(task.attempt or ""),
+                    "a": "0" if task.held else str(task.attempt or ""),
                     "n": task.nonce,
                     "w": task.worker,
                     "k": str(task.crashes or ""),
@@ -133,7 +133,7 @@ class MemoryTasks:
 
     async def claim(self, worker: str, claims: Sequence[Claim], suspects: int) -> list[ClaimReply]:
         await self._server.reach()
-        if worker in self._deaths.certified:  # the last words of a killed process
+        if worker in self._deaths.certified:  # messages that a process sent before it was killed
             return [ClaimReply(WAIT, wait_ms=self._lease_ms)] * len(claims)
         replies = [self._claim(worker, claim) for claim in claims]
         # Suspects come last: a repeat of this call must count those that it was granted the first time.
@@ -153,7 +153,7 @@ class MemoryTasks:
         task = self._find(claim.task_id) or self._create(claim.task_id)
         if task.final:
             return ClaimReply(ENDED, task.crashes, task.failures)
-        if task.damaged or task.doomed:
+        if task.damaged or task.held:
             return self._hold_damaged(worker, claim, task)
         if task.held_by(claim.nonce):
             return ClaimReply(task.attempt, task.crashes, task.failures)
@@ -188,7 +188,7 @@ class MemoryTasks:
             if (wait_ms := task.due_ms - self._now()) > 0 and task.worker not in self._deaths.certified:
                 return ClaimReply(WAIT, wait_ms=wait_ms)
         self._grant(worker, task, claim.nonce)
-        task.attempt, task.doomed = 0, True
+        task.attempt, task.held = 0, True
         self._expire(task, self._settings.queued_ttl_s)
         return ClaimReply(DAMAGED)
 
@@ -214,7 +214,9 @@ class MemoryTasks:
         return True
 
     def _lost(self, task: _Task | None, attempt: int) -> bool:
-        """Whether a running attempt may write itself again: the task is unknown, or only older attempts are known of it."""
+        """Whether a running attempt may write itself again: the task is unknown, or only older attempts are known of
+        it.
+        """
         if task is None or task.damaged or task.status is None:
             return True
         if task.final or task.attempt >= attempt:
@@ -224,7 +226,7 @@ class MemoryTasks:
     def _overwritable(self, task: _Task | None, task_id: str, attempt: int) -> _Task:
         if task is None or task.damaged:
             task = self._create(task_id)
-        task.doomed = not attempt
+        task.held = not attempt
         return task
 
     async def release(self, leases: Sequence[Lease]) -> list[bool]:

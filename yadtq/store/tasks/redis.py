@@ -40,7 +40,7 @@ _REGISTER, _CLAIM, _RENEW, _RELEASE, _FINISH, _WAIT, _UNWAIT = (
     for name in ("register", "claim", "renew", "release", "finish", "wait", "unwait")
 )
 _STATUS = {code.encode(): status for code, status in STATE_OF_CODE.items()}
-#: An error with its traceback may be read whatever `max_result_bytes` says: the worker has cut it below this.
+#: An error with its traceback may be read even above `max_result_bytes`: the worker has cut it below this.
 _ERROR_BYTES = 65_536
 
 
@@ -192,7 +192,7 @@ def _parse_states(answer: Any, count: int) -> list[Found]:
 def parse_news(message: bytes) -> list[tuple[str, Snapshot]]:
     """What `finish` publishes to waiters: (task id, snapshot) of each task in one message.
 
-    What is none is passed over: anybody may publish, and those who wait look again by themselves.
+    Other messages are ignored: any client may publish, and waiters check again by themselves.
     """
     news = []
     for line in message.split(b"\n"):

@@ -12,6 +12,6 @@ for i = 2, #KEYS do
   elseif type(new) == 'table' and not is_damage(new.err) then
     return new
   end
-  -- After Redis went back in time: Kafka holds this task, so what is known of it is not merely a memory (wait.lua).
+  -- After Redis went back in time: Kafka holds this task, so what is known of it is confirmed (wait.lua).
   if mark and type(new) == 'number' then redis.call('HSET', key, 'm', mark) end
 end

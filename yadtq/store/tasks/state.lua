@@ -1,4 +1,4 @@
--- What the scripts of this folder share: it stands before each of them.
+-- Functions that the scripts of this folder share: put in front of each of them.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
@@ -7,7 +7,7 @@ local function is_damage(text)
   return string.find(text, 'WRONGTYPE', 1, true) ~= nil
 end
 
--- Keep what can't be read, for whoever looks for the cause. No task id has a brace.
+-- Keep what can't be read, to find the cause. No task id has a brace.
 local function set_aside(key, ttl)
   redis.call('RENAME', key, key .. '{damaged}')
   redis.call('EXPIRE', key .. '{damaged}', ttl)

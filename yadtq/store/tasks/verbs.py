@@ -32,22 +32,22 @@ __all__ = [
 # Verdicts of a claim that is not granted; a granted one is the attempt, counted from 1.
 ENDED = 0  # the task is in a final state; the record is done
 WAIT = -1  # leased by another or not due yet; `wait_ms` says when to ask again
-SUSPECT = -2  # it has crashed workers before: claim it again when no other suspect runs here
+SUSPECT = -2  # it has crashed workers before: claim it again when quarantine has a place for it
 DAMAGED = (
     -3
 )  # its state can't be read, so nobody knows whether it has ended: held as attempt 0, to be dead-lettered, FAILED
 
 #: Results up to this size lie in the task's hash, larger ones under a key of their own.
 INLINE_BYTES = 64
-#: From so many leases on that ended with their worker a task is a suspect: it runs in quarantine until it has ended, or has
-#: proved guilty (D22).
+#: A task is a suspect once this many of its leases ended with their worker: it runs in quarantine until it has ended or
+#: was shown to be the cause (D22).
 SUSPECT_FROM = 1
-#: So many deaths of workers that came from outside count as one crash of the tasks that ran there (claim.lua).
+#: This many deaths of workers that were ended from outside count as one crash of the tasks that ran there (claim.lua).
 OUTSIDE_DEATHS = 3
 #: A waiter may ask for a task before anyone has registered it (a foreign producer); it asks again long before this.
 WAIT_TTL_S = 120
-#: Clients that may wait for one task and be told by push. One more takes the place of the one that was registered first,
-#: which then hears of the end by its re-check.
+#: Clients that may wait for one task and be notified by push. One more replaces the one that was registered first,
+#: which then learns of the end by its re-check.
 CHANNELS_MOST = 64
 
 
@@ -59,9 +59,9 @@ class Claim(NamedTuple):
 
 
 class ClaimReply(NamedTuple):
-    """verdict: the attempt (> 0), or ENDED, WAIT, SUSPECT, DAMAGED.
+    """verdict: the number of the attempt (> 0) if granted, else ENDED, WAIT, SUSPECT or DAMAGED.
 
-    crashes: leases of this task that ended without a finish; of those whose worker was ended from outside, a third.
+    crashes: leases of this task that ended without a finish; those whose worker was ended from outside count a third.
     failures: attempts that failed. wait_ms: for WAIT.
     """
 
@@ -72,7 +72,7 @@ class ClaimReply(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """A lease to renew or release. restorable: lately confirmed, so it may be written again if Redis lost its data."""
+    """A lease to renew or release. restorable: confirmed recently, so it may be written again if Redis lost its data."""
 
     task_id: str
     nonce: str
@@ -93,7 +93,7 @@ class Finish(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """What Redis knows of a task. payload is only there in a final state, or as the last error of RETRYING."""
+    """What Redis knows of a task. payload is set only in a final state, or as the last error of RETRYING."""
 
     status: TaskStatus
     attempt: int = 0
@@ -101,7 +101,9 @@ class Snapshot(NamedTuple):
 
 
 class Unreadable(NamedTuple):
-    """What Redis holds of a task can't be read. problem: why, for people. status: known if only the payload is damaged."""
+    """What Redis holds of a task can't be read. problem: the reason, for messages. status: known if only the payload is
+    damaged.
+    """
 
     problem: str
     status: TaskStatus | None = None
@@ -114,12 +116,12 @@ Found: TypeAlias = "Snapshot | Unreadable | None"
 class Tasks(Protocol):
     """All raise `StoreUnavailable` after a deadline; all may be repeated.
 
-    Damaged data of one task never fails a call: it is the verdict DAMAGED of a claim, `Unreadable` for who reads, and
-    fenced for who renews, releases or finishes. An attempt that is restorable writes over it.
+    Damaged data of one task never fails a call: it is the verdict DAMAGED of a claim, `Unreadable` for a read, and
+    "fenced" for a renewal, release or finish. A restorable attempt overwrites it.
     """
 
     async def register(self, task_ids: Sequence[str]) -> None:
-        """QUEUED for every id that is not known yet. To be called for what Kafka holds, and for nothing else."""
+        """QUEUED for every id that is not known yet. Call it only for tasks that Kafka holds."""
         ...
 
     async def claim(self, worker: str, claims: Sequence[Claim], suspects: int) -> list[ClaimReply]:
@@ -127,7 +129,7 @@ class Tasks(Protocol):
         ...
 
     async def renew(self, worker: str, leases: Sequence[Lease]) -> list[bool]:
-        """Extend leases; False: lost, the attempt must not go on."""
+        """Extend leases; False: lost, the attempt must stop."""
         ...
 
     async def release(self, leases: Sequence[Lease]) -> list[bool]:
@@ -145,9 +147,11 @@ class Tasks(Protocol):
         ...
 
     async def unwait(self, channel: str, task_ids: Sequence[str]) -> None:
-        """Nobody of `channel` waits for these any more."""
+        """No waiter of `channel` waits for these any more."""
         ...
 
     async def fetch_large(self, task_ids: Sequence[str], found: Sequence[Found]) -> list[Found]:
-        """`found` with payloads from keys of their own put in. Where one has expired, a final state is None."""
+        """`found`, with large payloads read from their own keys. If such a payload has expired, a final state becomes
+        None.
+        """
         ...

@@ -1,7 +1,7 @@
--- Read tasks, and in the same step register a waiter with those that are not final, so that nothing falls between.
+-- Read tasks, and in the same step register a waiter with those that are not final, so that no final state is missed.
 -- KEYS    1 the data set (incarnation.lua), 2.. task hashes
 -- ARGV    1 channel (without prefix; empty: only read), 2 ttl in seconds of the registration with an unknown task,
---         3 channels that a task may have: the one that was registered first goes, and comes back with its next re-check
+--         3 channels that a task may have: the oldest one is removed, and is added again with its next re-check
 -- returns three values for each task: state letter or false, attempt, payload (of a final state, or R's last error)
 local channel, most = ARGV[1], tonumber(ARGV[3])
 local out = {}

@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from yadtq.delivery.delivery import Delivery
     from yadtq.execution.attempt import Attempt
 
-__all__ = ["Doomed"]
+__all__ = ["Unrunnable"]
 
 
-class Doomed(Service):
+class Unrunnable(Service):
     """A service that only acts at the end: like what runs, they have to end before outcomes are stored for the last time.
 
     on_outcome: gets the FAILED outcome of each as soon as its dead letter is in Kafka. crash_limit: see the settings.
     """
 
-    name = "doomed"
+    name = "unrunnable"
     stage = Stage.RUN
 
     def __init__(

@@ -12,9 +12,9 @@ from tests.support.doubles import Sink
 from tests.support.execution import error_of
 from yadtq import Yadtq
 from yadtq.delivery.deadletters import DeadLetters
-from yadtq.delivery.doomed import Doomed
 from yadtq.delivery.outbox import Outbox
 from yadtq.delivery.place import Place
+from yadtq.delivery.unrunnable import Unrunnable
 from yadtq.errors import BrokerRefused
 from yadtq.execution.attempt import StopReason
 from yadtq.testing import ManualClock
@@ -42,7 +42,7 @@ class Bench:
         self.clock = ManualClock(time=1_000.5)
         self.outbox = Outbox(producer=self.producer, clock=self.clock)
         self.outcomes: list[Outcome] = []
-        self.doomed = Doomed(
+        self.unrunnable = Unrunnable(
             dead_letters=DeadLetters(topic=DEAD, worker_id="w", outbox=self.outbox, clock=self.clock),
             on_outcome=self.end,
             app="t",
@@ -70,7 +70,7 @@ def bench() -> Bench:
 
 async def test_an_unknown_name(bench: Bench) -> None:
     attempt = make_attempt(None, name="nobody", task_id="me")
-    assert bench.doomed.takes(attempt)
+    assert bench.unrunnable.takes(attempt)
     await bench.append()
     (outcome,) = bench.outcomes
     assert (outcome.attempt, outcome.status) == (attempt, S.FAILED)
@@ -88,7 +88,7 @@ async def test_the_letter_is_the_record_with_headers_that_say_where_from_and_why
     attempt = make_attempt(None, name="nobody")
     record = attempt.origin.record
     record.key, record.headers, record.timestamp = b"k", [("trace", b"1")], 12
-    bench.doomed.takes(attempt)
+    bench.unrunnable.takes(attempt)
     await bench.append()
     (letter,) = bench.producer.appended
     assert (letter.topic, letter.value, letter.key) == (DEAD, record.value, b"k")
@@ -109,7 +109,7 @@ async def test_the_letter_is_the_record_with_headers_that_say_where_from_and_why
 
 
 async def test_a_task_that_has_ended_so_many_workers_is_not_run_again(bench: Bench) -> None:
-    assert bench.doomed.takes(make_attempt(work, crashes=3))
+    assert bench.unrunnable.takes(make_attempt(work, crashes=3))
     await bench.append()
     (outcome,) = bench.outcomes
     assert (outcome.status, error_of(outcome)["type"]) == (S.FAILED, "WorkerCrashed")
@@ -118,13 +118,13 @@ async def test_a_task_that_has_ended_so_many_workers_is_not_run_again(bench: Ben
 
 def test_one_crash_less_and_it_may_run(bench: Bench) -> None:
     attempt = make_attempt(work, crashes=2)
-    assert not bench.doomed.takes(attempt)
+    assert not bench.unrunnable.takes(attempt)
     assert attempt.origin.place is Place.CLAIMING
-    assert (bench.doomed.attempts, len(bench.outbox)) == ({}, 0)
+    assert (bench.unrunnable.attempts, len(bench.outbox)) == ({}, 0)
 
 
 async def test_one_whose_state_is_damaged(bench: Bench) -> None:
-    bench.doomed.end(make_attempt(work), DeadReason.CORRUPT_STATE, "can't be read")
+    bench.unrunnable.end(make_attempt(work), DeadReason.CORRUPT_STATE, "can't be read")
     await bench.append()
     assert (bench.outcomes[0].status, bench.headers()["yadtq-detail"]) == (S.FAILED, "can't be read")
 
@@ -132,26 +132,26 @@ async def test_one_whose_state_is_damaged(bench: Bench) -> None:
 async def test_the_letter_waits_for_kafka_and_the_outcome_for_the_letter(bench: Bench) -> None:
     bench.producer.down = True
     attempt = make_attempt(None)
-    bench.doomed.takes(attempt)
+    bench.unrunnable.takes(attempt)
     await bench.append()
     assert bench.outcomes == []
-    assert list(bench.doomed.attempts.values()) == [attempt], "its lease is kept meanwhile"
+    assert list(bench.unrunnable.attempts.values()) == [attempt], "its lease is kept meanwhile"
     assert attempt.origin.place is Place.OUTBOX
     bench.producer.down = False
     await bench.append()
     assert [outcome.attempt for outcome in bench.outcomes] == [attempt]
-    assert bench.doomed.attempts == {}
+    assert bench.unrunnable.attempts == {}
 
 
 async def test_two_attempts_of_one_task_both_end(bench: Bench) -> None:
     """The lease of the first was lost; each of them has a record of its own to let go."""
     first, second = (make_attempt(None, task_id="same", number=number) for number in (1, 2))
     for attempt in (first, second):
-        bench.doomed.takes(attempt)
-    assert list(bench.doomed.attempts.values()) == [first, second]
+        bench.unrunnable.takes(attempt)
+    assert list(bench.unrunnable.attempts.values()) == [first, second]
     await bench.append()
     assert [outcome.attempt for outcome in bench.outcomes] == [first, second]
-    assert bench.doomed.attempts == {}
+    assert bench.unrunnable.attempts == {}
 
 
 async def test_a_letter_that_is_too_large_goes_cut(bench: Bench) -> None:
@@ -166,7 +166,7 @@ async def test_a_letter_that_is_too_large_goes_cut(bench: Bench) -> None:
         await taken(records)
 
     bench.producer.append = limited  # type: ignore[method-assign]
-    bench.doomed.takes(attempt)
+    bench.unrunnable.takes(attempt)
     await bench.append()
     (letter,) = bench.producer.appended
     assert letter.value == b"x" * 100_000
@@ -177,10 +177,10 @@ async def test_a_letter_that_is_too_large_goes_cut(bench: Bench) -> None:
 
 class TestDrain:
     async def test_waits_for_the_last_of_them(self, bench: Bench) -> None:
-        await asyncio.wait_for(bench.doomed.drained(), 1)
-        bench.doomed.takes(make_attempt(None))
-        bench.doomed.takes(make_attempt(None))
-        drained = asyncio.create_task(bench.doomed.drained())
+        await asyncio.wait_for(bench.unrunnable.drained(), 1)
+        bench.unrunnable.takes(make_attempt(None))
+        bench.unrunnable.takes(make_attempt(None))
+        drained = asyncio.create_task(bench.unrunnable.drained())
         await asyncio.sleep(0)
         assert not drained.done()
         await bench.append()
@@ -188,9 +188,9 @@ class TestDrain:
 
     async def test_in_a_hurry_leases_are_given_back_and_a_late_letter_changes_nothing(self, bench: Bench) -> None:
         attempt = make_attempt(None)
-        bench.doomed.takes(attempt)
-        bench.doomed.hurry()
-        await asyncio.wait_for(bench.doomed.drained(), 1)
+        bench.unrunnable.takes(attempt)
+        bench.unrunnable.hurry()
+        await asyncio.wait_for(bench.unrunnable.drained(), 1)
         (outcome,) = bench.outcomes
         assert (outcome.attempt, outcome.status, attempt.stop) == (attempt, None, StopReason.SHUTDOWN)
         await bench.append()
