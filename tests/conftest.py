@@ -34,8 +34,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="event loop of the async tests")
 
 
+#: Unit tests of what meets the loop itself: its timers, its order of callbacks, transports, threads, child processes. Those
+#: of decisions and of parts on doubles would only take their time twice.
+ON_UVLOOP = {
+    "test_admission",
+    "test_assembly",
+    "test_attempts",
+    "test_client",
+    "test_client_services",
+    "test_executor",
+    "test_limits",
+    "test_microbatch",
+    "test_quarantine",
+    "test_service",
+    "test_supervisor",
+    "test_support_proxy",
+    "test_threads",
+    "test_worker_services",
+}
+
+
 class OnUvloop:
-    """A plugin for `--loop uvloop`: the async tests of unit/ and of the smoke set, on uvloop.
+    """A plugin for `--loop uvloop`: async tests of `ON_UVLOOP` and of the smoke set, on uvloop.
 
     Registered for that alone, since with it pytest-asyncio parametrises every test.
     """
@@ -52,7 +72,9 @@ class OnUvloop:
 
     @staticmethod
     def _is_wanted(item: pytest.Item) -> bool:
-        return "unit" in item.path.parts or item.get_closest_marker("smoke") is not None
+        return item.get_closest_marker("smoke") is not None or (
+            "unit" in item.path.parts and item.path.stem in ON_UVLOOP
+        )
 
 
 def pytest_report_header(config: pytest.Config) -> str:

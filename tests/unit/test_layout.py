@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import ON_UVLOOP
 from tests.support import file_map
 from tests.support.house_rules import RULES, Offence, offences
 
@@ -81,3 +82,7 @@ def test_only_the_settings_read_our_environment_variables():
             continue
         text = (ROOT / path).read_text()
         assert not re.search(r"environ[^\n]*YADTQ_", text), f"{path} reads the environment itself"
+
+
+def test_what_runs_on_uvloop_is_there():
+    assert {f"{name}.py" for name in ON_UVLOOP} <= {path.name for path in Path(__file__).parent.glob("test_*.py")}
