@@ -1,4 +1,4 @@
-# What can be done here: `make help`. The environment lies in .venv; touch requirements-dev.txt to make it anew.
+# `make help` lists the targets. The environment is in .venv; touch requirements-dev.txt to create it again.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -10,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
-# Further words for pytest: make unit ARGS="-k tracker -x"
+# Further arguments for pytest: make unit ARGS="-k tracker -x"
 ARGS ?=
 # The smoke tests run on the embedded stack as well where Apache Kafka can be run.
 STACK := $(if $(and $(shell command -v java),$(shell command -v mvn)),--stack both)
@@ -67,7 +67,7 @@ MINUTES ?= 30
 soak: env servers ## the full mix of faults under load: make soak SEED=7 MINUTES=30
 	$(BIN)/python -m tests.chaos soak $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) $(ARGS)
 
-fuzz: env ## anything at all thrown at what reads foreign bytes, as long for each test: make fuzz MINUTES=10
+fuzz: env ## random input for everything that parses foreign bytes, this long for each test: make fuzz MINUTES=10
 	MINUTES=$(MINUTES) $(PYTEST) -s tests/unit/test_fuzz_*.py $(ARGS)
 
 docs: env ## check the documentation: links, code, settings, wire format
@@ -75,10 +75,10 @@ docs: env ## check the documentation: links, code, settings, wire format
 
 ##@ Measure it
 
-bench: env servers ## take all figures and write them down
+bench: env servers ## measure everything and save the results
 	$(BIN)/python -m tests.bench run $(ARGS)
 
-bench-check: env servers ## compare with the figures written down; fails on a regression
+bench-check: env servers ## compare with the saved results; fails on a regression
 	$(BIN)/python -m tests.bench check $(ARGS)
 
 bench-peers: env servers ## the same loads on other task queues
@@ -89,36 +89,36 @@ bench-peers: env servers ## the same loads on other task queues
 up: ## Apache Kafka, Redis and a supervisor with four workers (Docker Compose)
 	docker compose up --detach --build --wait
 
-down: ## stop them; their data are kept (docker compose down --volumes removes them)
+down: ## stop them; their data is kept (docker compose down --volumes removes them)
 	docker compose down
 
 ##@ Housekeeping
 
 env: $(VENV)/.yadtq ## make or update .venv
 
-format: env ## format the code, and mend what the linter can
+format: env ## format the code, and fix what the linter can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-servers: ## see to a redis-server: on Debian as root it is installed, elsewhere the tests use Valkey from a wheel
+servers: ## provide a redis-server: on Debian as root it is installed, elsewhere the tests use Valkey from a wheel
 	@.ci/servers redis
 
-prerequisites: ## what this machine has and lacks
+prerequisites: ## list which prerequisites this machine has
 	@.ci/prerequisites $(PYTHON)
 
-clean: ## remove what can be made again in seconds
+clean: ## remove files that can be rebuilt in seconds
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .grimp_cache .import_linter_cache build dist devbroker/build devbroker/dist
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-distclean: clean ## and what takes minutes: the environment, and the jars of Apache Kafka
+distclean: clean ## and those that take minutes: the environment, and the jars of Apache Kafka
 	rm -rf $(VENV) .cache
 
-help: ## this
+help: ## this list
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# One stamp a step, so that an edit of pyproject.toml does not compile the broker again.
+# One stamp file per step, so that an edit of pyproject.toml does not compile the broker again.
 
 $(VENV)/.requirements: requirements-dev.txt
 	@.ci/prerequisites $(PYTHON)

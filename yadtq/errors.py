@@ -19,7 +19,7 @@
     │   └── ResultUnreadable       damaged, over max_result_bytes, or of another version of the task
     ├── EnvelopeError            a record is not a task: undecodable, wrong version, wrong field
     ├── BrokerUnavailable        Kafka did not answer in time
-    ├── BrokerRefused            Kafka refused records for good; nothing of them was stored
+    ├── BrokerRefused            Kafka refused records permanently; none of them was stored
     ├── StoreUnavailable         Redis did not answer in time
     ├── ServiceFailed            a background service of this process failed; it is started again
     ├── TaskTimeout              stored as the error of a task whose `timeout` ran out
@@ -144,7 +144,7 @@ class SubmitOverloaded(SubmitError):
 
 
 class SubmitRefused(SubmitError):
-    """Kafka refused the tasks with these `task_ids` for good. Nothing of them was stored; others of the call are
+    """Kafka refused the tasks with these `task_ids` permanently. None of them was stored; others of the call are
     queued.
     """
 
@@ -244,7 +244,7 @@ class BrokerUnavailable(YadtqError):
 
 
 class BrokerRefused(YadtqError):
-    """Kafka refused records for good: nothing of them is stored, and the same bytes would be refused again.
+    """Kafka refused records permanently: none of them is stored, and the same bytes would be refused again.
 
     `refused` has their indices in the append, with the reason; `too_large` those of which less might be accepted. All
     other records of the append are stored.

@@ -192,7 +192,7 @@ async def _cut_off(client: Any) -> None:
     accumulator.fail_all(KafkaConnectionError("the producer was given up"))
     for batches in accumulator._batches.values():
         for batch in batches:
-            batch._drain_waiter.exception()  # marks it as seen: asyncio would report it as an error that nobody looked at
+            batch._drain_waiter.exception()  # marks it as seen: asyncio would report it as never retrieved
     await client.client.close()  # first: it fails what is on its way, and the sender waits for that
     await client._sender.close()
 

@@ -101,7 +101,7 @@ class LogWatch:
                     await self._look()
             except (KafkaError, OSError, BrokerUnavailable, ConfigError) as error:
                 # The outage that stops everything else, too; the check is repeated when it is over.
-                log.debug("the logs can't be looked at: %s", error)
+                log.debug("the logs can't be checked: %s", error)
                 await asyncio.sleep(_RETRY_S)
             except Exception:
                 # A broken aiokafka raises anything. Without this task nothing would be handed out any more.

@@ -261,7 +261,7 @@ async def _answer(producer: AIOKafkaProducer, batch: BatchBuilder, place: Partit
         done = await producer.send_batch(batch, topic, partition=partition)
     except (KafkaError, OSError) as error:
         return error
-    # Its error is looked at, also when nobody waits for it any more: asyncio would report it as a bug of ours.
+    # Its error is retrieved even if no caller waits for it any more: asyncio would report it as a bug of ours.
     done.add_done_callback(lambda done: done.cancelled() or done.exception())
     # Not awaited itself: that would cancel it with us, and then nobody would read the error of a batch that fails
     # later.

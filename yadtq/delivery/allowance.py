@@ -41,11 +41,11 @@ def allowance(
     span: int,
     most: int,
 ) -> Allowance:
-    """most: records at once, whatever the room.
+    """most: records at once, at most, even if there is more room.
 
-    A poll may bring all its records from one partition. So a partition is asked as long as it has not used half of its
-    share, and for no more than the other half at once. What waits for a time or an event does not count, up to ten
-    windows of it: a thousand tasks in a back-off must not keep an ordinary one behind them waiting.
+    A poll may bring all its records from one partition. So a partition is polled only while it uses less than half of
+    its share, and for the other half at most. Records that wait for a time or an event do not count, up to ten windows
+    of them: a thousand tasks in a back-off must not delay an ordinary one behind them.
     """
     half_share = max(window // max(1, len(assigned)), LEAST_SHARE) // 2
     most = min(most, half_share)

@@ -1,6 +1,6 @@
 """The conservation laws of a worker, checkable between any two steps of its loop: for tests and the simulation.
 
-every delivery in flight is in exactly one place, the one that it says it is in
+every delivery in flight is in exactly one place, the one in its `place` attribute
 every delivery that is being claimed is of a claim on its way
 free + reserved + running slots = concurrency
 every running attempt has a slot, and is the attempt of a delivery that is RUNNING
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = ["audit"]
 
-#: Places whose part keeps no list that could be compared.
+#: Places whose part keeps no list to compare with.
 _UNLISTED = (Place.CLAIMING, Place.OUTBOX)
 
 
 def audit(
     *, partitions: Partitions, room: WaitingRoom, claimer: Claimer, executor: Executor, completer: Completer
 ) -> list[str]:
-    """What is violated, in words; empty if all laws hold."""
+    """The violations, as messages; empty if all laws hold."""
     found: list[str] = []
     listed: dict[Place, list[Delivery]] = room.contents()
     listed[Place.RUNNING] = [attempt.origin for attempt in executor.attempts()]

@@ -1,7 +1,7 @@
 """From waiting to running: claims as many tasks as there are free slots, a batch a call, and starts what is granted.
 
-Two claims may be on their way at once, each for up to half of the slots: while Redis answers one, the tasks of the other
-run. With one claim for all slots, worker and Redis take turns and each of them idles half the time.
+Two claims may be in flight at once, each for up to half of the slots: while Redis answers one, the tasks of the other
+run. With one claim for all slots, worker and Redis would take turns, and each would be idle half of the time.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ _RUNNING = Place.RUNNING
 _LANES = 2
 _MOST = 500
 _OUTAGE_RETRY_S = 0.25
-#: A task that another worker runs is looked at again after so long, then after twice as long, and so on. Most end soon:
-#: after a rebalance as many as the other has slots are waited for, and they hold the watermark back.
+#: A task that another worker runs is checked again after this long, then after twice as long, and so on. Most end soon:
+#: after a rebalance there may be as many as the other worker has slots, and they hold the watermark back.
 _FIRST_LOOK_S = 0.1
 _LOOK_CAP_S = 5.0
-#: Later than due by Redis's clock, so that the next claim does not come a millisecond too early.
+#: Added to the time that Redis gives, so that the next claim does not come a millisecond too early.
 _LATE_S = 0.005
 
 
@@ -75,19 +75,20 @@ class Claimer(Service):
         self._start = to.executor.start
         self._slots = to.executor.slots
         self._share = min(_MOST, -(-self._slots.total // _LANES))
-        # A fencing token: 64 random bits of this process and a number. Drawing them for each claim would cost thrice.
+        # A fencing token: 64 random bits of this process and a number. Drawing random bits for each claim would cost
+        # three times as much.
         self._process = f"{outside.chance.getrandbits(64):016x}"
         self._serial = count(1)
         self._woken = asyncio.Event()
         self._stopped = False
-        #: Deliveries whose claim is on its way.
+        #: Deliveries whose claim is in flight.
         self.claiming = 0
 
     def wake(self) -> None:
         self._woken.set()
 
     def stop(self) -> None:
-        """No claim after those on their way."""
+        """Send no claim after those in flight."""
         self._stopped = True
         self._woken.set()
 
@@ -107,7 +108,7 @@ class Claimer(Service):
 
     async def _wait(self) -> None:
         self._woken.clear()
-        # Without a free slot nothing can be done about what is due: its end will wake us.
+        # Without a free slot nothing due can be claimed: the end of an attempt will wake us.
         due = self._room.next_due() if self._slots.free > 0 else None
         if due is None:
             await self._woken.wait()
@@ -146,8 +147,8 @@ class Claimer(Service):
         try:
             replies = await self._tasks.claim(self._worker_id, claims, self._to.suspects.allowance())
         except StoreUnavailable:
-            # The claim may have been made: it goes again with the same nonces and is answered as if for the first time.
-            # The store itself says in the log that it is away.
+            # Redis may have executed the claim: it is sent again with the same nonces and gets the same answer. The
+            # store itself logs that Redis is away.
             self._give_back(batch, 0)
             for delivery in batch:
                 self._room.came_back(delivery)
@@ -175,7 +176,7 @@ class Claimer(Service):
         if verdict == ENDED:
             self._to.endings.ended(delivery)
         elif verdict == WAIT:
-            # It may run here since this claim was sent: then its end is heard of at once.
+            # It may have started here since this claim was sent: then its end wakes the delivery at once.
             if delivery.envelope.id in self._to.executor.running:
                 self._room.hold(delivery, delivery.envelope.id)
             else:
@@ -186,7 +187,7 @@ class Claimer(Service):
             self._to.suspects.suspected(delivery, reply.crashes)
             self._room.put_first([delivery])
         elif verdict == DAMAGED:
-            # The claim holds it, so nobody else takes it meanwhile.
+            # The claim holds it, so no other worker takes it meanwhile.
             attempt = self._attempt(delivery, reply, self._clock.monotonic())
             self._to.unrunnable.end(attempt, DeadReason.CORRUPT_STATE, "what Redis holds of this task can't be read")
 
@@ -195,7 +196,7 @@ class Claimer(Service):
         if reply.crashes >= SUSPECT_FROM:
             self._to.suspects.suspected(delivery, reply.crashes)
         attempt = self._attempt(delivery, reply, now)
-        # One that has crashed nobody and whose name is known can be run.
+        # A task without crashes and with a known name can be run.
         if (reply.crashes or delivery.task is None) and self._to.unrunnable.takes(attempt):
             self._room.came_back(delivery)
             return False
@@ -218,6 +219,6 @@ class Claimer(Service):
         )
 
     def _hold_double(self, delivery: Delivery) -> None:
-        """Its task runs here already, under another delivery's lease: the end of that is the event it waits for."""
+        """Its task runs here already, under another delivery's lease: it waits for the end of that one."""
         self._room.came_back(delivery)
         self._room.hold(delivery, delivery.envelope.id)

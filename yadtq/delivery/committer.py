@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Committer"]
 
-#: Also what we have committed before: a commit of another's, which was late, may have set it back.
+#: Also commit again what was committed before: a late commit of another worker may have set it back.
 _AGAIN_S = 30.0
 _RETRY_S = 0.1
 
@@ -43,7 +43,7 @@ class Committer(Periodic):
             self._again_at = self._clock.monotonic() + _AGAIN_S
 
     async def commit(self, *, again: bool = False) -> bool:
-        """True: everything finished is committed. again: also what we have committed before."""
+        """True: everything finished is committed. again: also what was committed before."""
         for partition in self._partitions.unconfirmed():
             if (position := await self._consumer.position(partition)) is not None:
                 self._partitions.goes_on(partition, position)

@@ -1,8 +1,8 @@
-"""From outcome to final state: the only writer of outcomes. Redis first, then the offset, in this order and no other.
+"""From outcome to final state: the only writer of outcomes. Redis first, then the offset, always in this order.
 
-Outcomes leave as soon as the call before is answered, carrying all that came in meanwhile. When Redis is away they are
-kept and sent again: an attempt is never thrown away for an outage, since its lease can only be taken by somebody whom
-Redis has told so.
+A batch is sent as soon as the call before is answered, with all outcomes that arrived meanwhile. While Redis is away
+they are kept and sent again: an outage is no reason to discard an attempt, since another worker can take its lease only
+through Redis.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ _OUTAGE_RETRY_S = 0.25
 class Completer(Service):
     """A service. `put` takes an outcome and returns at once.
 
-    restorable_s: a lease that was confirmed longer ago might have been taken, finished by another and expired with its final
-    state; it is not written again after a loss of data. on_settled: told after every batch.
+    restorable_s: a lease that was confirmed longer ago may have been taken by another worker, which has finished the
+    task, and the final state may have expired; it is not written again after a loss of data. on_settled: called after
+    every batch.
     """
 
     name = "completer"
@@ -87,7 +88,7 @@ class Completer(Service):
         self._outcomes.append(outcome)
 
     def stop(self) -> None:
-        """`run` returns once everything is stored, or at the first failure to do so."""
+        """`run` returns when everything is stored, or at the first failure to do so."""
         self._stopped = True
         self._woken.set()
 
@@ -112,10 +113,11 @@ class Completer(Service):
             except StoreUnavailable as error:
                 self._outcomes, self._sent = self._sent + self._outcomes, []
                 if self._stopped:
-                    # The drain has waited for `lease_s`: these leases have ended, and the tasks are others' to run again.
+                    # The drain has waited for `lease_s`: these leases have ended, and other workers run the tasks
+                    # again.
                     log.error("%d outcomes are given up: %s", len(self._outcomes), error)
                     break
-                # The store itself says in the log that it is away.
+                # The store itself logs that Redis is away.
                 log.debug("%d outcomes are kept until Redis answers", len(self._outcomes))
                 await anyio.sleep(_OUTAGE_RETRY_S)
         self._settled.set()
@@ -127,12 +129,13 @@ class Completer(Service):
         broken_off = [outcome for outcome in batch if outcome.status is None]
         if broken_off:
             await self._release(broken_off)
-        # Only now, when nothing can fail any more: a batch is settled as a whole or sent again as a whole.
+        # Only here, where nothing can fail any more: a batch is completed as a whole or sent again as a whole.
         self._sent = []
         for outcome, ok in zip(ended, accepted, strict=True):
             self._settle(outcome, accepted=ok)
         for outcome in broken_off:
-            # After a shutdown nobody takes it here again; after a lost lease the next claim tells how the task stands.
+            # After a shutdown it is not claimed here again; after a lost lease the next claim returns the state of the
+            # task.
             self._again(outcome, 0)
             self._room.opened(outcome.attempt.envelope.id)
         if ended:
@@ -163,7 +166,7 @@ class Completer(Service):
         attempt, status, _, retry_in_s, _ = outcome
         if not accepted:
             log.warning("%r was fenced: it no longer owns the task", attempt)
-            self._again(outcome, 0)  # the next claim tells how it stands; the record is not done before the task is
+            self._again(outcome, 0)  # the next claim returns its state; the record is not done before the task is
         elif status is _RETRYING:
             self._again(outcome, retry_in_s)
         else:

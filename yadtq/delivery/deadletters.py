@@ -1,4 +1,4 @@
-"""Records that can't be run, kept as they came: same key, same bytes, with headers that say where from and why (G6)."""
+"""Records that can't be run, kept unchanged: same key, same bytes, with headers for their origin and the reason (G6)."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["DeadLetters"]
 
 log = logging.getLogger("yadtq.worker")
 
-#: Of a value that is too large to be kept whole.
+#: Bytes that are kept of a value that is too large to be kept whole.
 _CUT_BYTES = 100_000
 
 
 class DeadLetters:
-    """Puts letters into the outbox."""
+    """Puts dead letters into the outbox."""
 
     def __init__(self, *, topic: str, worker_id: str, outbox: Outbox, clock: Clock) -> None:
         self._topic = topic
@@ -36,7 +36,7 @@ class DeadLetters:
         self._clock = clock
 
     def put(self, delivery: Delivery, reason: DeadReason, detail: str, then: Callable[[], None]) -> None:
-        """then: called when Kafka has the letter; only then may the original be let go."""
+        """then: called when Kafka has the dead letter; only then may the original be released."""
         record = delivery.record
 
         def written() -> None:
@@ -67,7 +67,7 @@ class DeadLetters:
         }
         if envelope is not UNDECODABLE:
             headers |= {"yadtq-task-id": envelope.id, "yadtq-task": envelope.task}
-        # A record without key and value can't be appended by every client; an empty value says as much.
+        # Not every client can append a record without key and value; an empty value means the same.
         value = b"" if record.value is None and record.key is None else record.value
         return OutRecord(
             self._topic,
@@ -78,7 +78,9 @@ class DeadLetters:
 
 
 def _cut(letter: OutRecord) -> OutRecord:
-    """With the headers of a letter the record may be over a limit that it was under before: its beginning has to do."""
+    """With the headers of a dead letter the record may exceed a limit that it met before: then only its beginning is
+    kept.
+    """
     value = letter.value or b""
     size = [
         ("yadtq-size", str(len(value)).encode()),

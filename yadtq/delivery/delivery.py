@@ -1,6 +1,4 @@
-"""One record on its way through a worker, from the poll to the watermark, with what it comes from and what holds it
-back.
-"""
+"""One record on its way through a worker, from the poll to the watermark, with its source and the gates that delay it."""
 
 from __future__ import annotations
 
@@ -17,34 +15,34 @@ if TYPE_CHECKING:
 
 __all__ = ["UNDECODABLE", "Delivery", "Gate", "On", "Source", "Until"]
 
-#: Stands for the task of a record that is none. It is never claimed.
+#: Envelope of a record that is not a task. It is never claimed.
 UNDECODABLE = Envelope("undecodable", "undecodable")
 # As globals: an access to a member of an enum costs 70 ns in Python 3.11, and these are made for every task.
 _RECEIVED, _RELEASED = Place.RECEIVED, Place.RELEASED
 
 
 class Source(Protocol):
-    """Where a record came from, and what is told when nothing needs it any more: the tracker of its partition."""
+    """Where a record came from, and what is notified when nothing needs it any more: the tracker of its partition."""
 
     lost: bool
-    """It is another worker's by now: what still waits is dropped."""
+    """It belongs to another worker now: deliveries that still wait are dropped."""
 
     aside: int
     """How many of its deliveries wait for a time or an event."""
 
     def release(self, delivery: Delivery) -> None:
-        """Nothing needs the record any more. Twice is once."""
+        """Nothing needs the record any more. May be called twice."""
         ...
 
 
 class Until(NamedTuple):
-    """Not for so many seconds; then it is asked again."""
+    """Wait this many seconds; then the gate is asked again."""
 
     seconds: float
 
 
 class On(NamedTuple):
-    """Not before the event `key`; then it is asked again."""
+    """Wait for the event `key`; then the gate is asked again."""
 
     key: Hashable
 
@@ -52,29 +50,31 @@ class On(NamedTuple):
 class Gate(Protocol):
     """One reason to wait, in `gates/`: a suspect, an unknown name, a thread that is not free. No I/O.
 
-    Asked when the delivery's turn has come; told when what it let go has come back. To add one: a file in `gates/`, and
-    a line in `worker/assembly.py`.
+    Asked when it is the delivery's turn; notified when a delivery that it admitted has come back. To add one: a file in
+    `gates/`, and a line in `worker/assembly.py`.
     """
 
     def concerns(self, task: Task[Any, Any] | None) -> bool:
-        """Asked once for each task; None stands for those whose name is unknown. What no gate concerns pays nothing."""
+        """Asked once for each task; None stands for those whose name is unknown. A task that no gate concerns has no
+        cost.
+        """
         ...
 
     def ask(self, delivery: Delivery, now: float) -> Until | On | None:
-        """None: it may be claimed, and counts as let go until `came_back`. now: monotonic seconds."""
+        """None: it may be claimed, and counts as admitted until `came_back`. now: monotonic seconds."""
         ...
 
     def came_back(self, delivery: Delivery) -> Hashable | None:
-        """It was not granted, or its attempt has ended. Returns the event for which one that waits may be let go."""
+        """It was not granted, or its attempt has ended. Returns the event for which a waiting delivery may be admitted."""
         ...
 
 
 class Delivery:
-    """Owned by one part of the worker at a time: `place` says by which (place.py has the table).
+    """Owned by one part of the worker at a time: `place` names it (place.py has the table).
 
-    envelope: UNDECODABLE if the record is no task. task: None if its name is unknown here. nonce: of the claim on its way or
-    granted, "" if there is none. parked_s: how long it last waited for another's lease. crashes: under its task, as
-    the last claim said. gates: what may hold it back.
+    envelope: UNDECODABLE if the record is no task. task: None if its name is unknown here. nonce: of the claim on its
+    way or granted, "" if there is none. parked_s: how long it last waited for another worker's lease. crashes: under
+    its task, as the last claim said. gates: those that concern it.
     """
 
     __slots__ = (

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Decoder", "Fetcher"]
 
 _MOST = 1_000
-#: A poll for all partitions ends with the first record, so it may be long; one that leaves partitions out is cut short,
+#: A poll for all partitions ends with the first record, so it may be long; one that leaves partitions out is short,
 #: because it can't notice when they have room again.
 _LONG_POLL_S = 1.0
 _SHORT_POLL_S = 0.05
@@ -60,7 +60,7 @@ class Decoder:
         fresh: list[Delivery] = []
         for record in records:
             if record.offset <= tracker.last_seen:
-                continue  # in flight or finished here; it came again with a rebalance
+                continue  # in flight or finished here; delivered again by a rebalance
             try:
                 envelope = decode_envelope(record.value)
             except EnvelopeError as error:
@@ -77,7 +77,9 @@ class Decoder:
 
 
 class Fetcher(Service):
-    """A service. After `stop()` nothing is fetched. on_records: told after each batch and each rebalance; must not wait."""
+    """A service. After `stop()` nothing is fetched. on_records: told after each batch and each rebalance; must not
+    wait.
+    """
 
     name = "fetcher"
     stage = Stage.INTAKE
@@ -102,11 +104,13 @@ class Fetcher(Service):
         self._room = asyncio.Event()
 
     def wake(self) -> None:
-        """Records are finished: there may be room for others."""
+        """Records were finished: there may be room for others."""
         self._room.set()
 
     def stop(self) -> None:
-        """The poll under way is broken off: it is the last one, so what a cancelled getmany leaves behind is no matter."""
+        """The current poll is cancelled: it is the last one, so the state that a cancelled getmany leaves behind does
+        not matter.
+        """
         self._stopped = True
         if self._scope is not None:
             self._scope.cancel()
@@ -143,7 +147,7 @@ class Fetcher(Service):
         self._receive(records)
         received = await self._poll_others(records, room.partitions, room.max_records)
         if received >= room.max_records:
-            await asyncio.sleep(0)  # a poll that has records at hand suspends nobody
+            await asyncio.sleep(0)  # a poll that finds records in its buffer does not yield to the event loop
 
     async def _poll_others(
         self,
@@ -151,10 +155,11 @@ class Fetcher(Service):
         asked: Collection[Partition] | None,
         max_records: int,
     ) -> int:
-        """A full poll mostly comes from one partition, and others wait behind it: they are asked under the same allowance.
+        """A full poll mostly comes from one partition, and others wait behind it: they are polled with the same
+        allowance.
 
-        That says how much each of them may bring: with 128 partitions it is worth a hundred records to find out. Returns how
-        many records have come in all.
+        Computing a new allowance for 128 partitions costs as much as a hundred records. Returns the number of all
+        records that were received.
         """
         left = set(self._partitions.assigned if asked is None else asked)
         received = got = sum(map(len, records.values()))
@@ -172,8 +177,8 @@ class Fetcher(Service):
         self._room.clear()
         with anyio.move_on_after(seconds):
             await self._room.wait()
-            # A full window keeps the worker busy: to look at every partition for each few finished tasks would cost as much
-            # as the tasks.
+            # A full window keeps the worker busy: checking every partition after each few finished tasks would cost as
+            # much as the tasks.
             await anyio.sleep(_ROOM_GATHERS_S)
 
     def _receive(self, records: Mapping[Partition, Sequence[ConsumedRecord]]) -> None:

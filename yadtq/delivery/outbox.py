@@ -1,8 +1,8 @@
-"""What must be in Kafka before something else may happen: dead letters, copies of stragglers, what follows a task.
+"""Records that must be in Kafka before something else may happen: dead letters, copies of stragglers, sequels.
 
-An entry never waits in the way of others: it holds no slot, and `put` returns at once. What depends on it (an offset
+An entry never blocks others: it holds no slot, and `put` returns at once. What depends on it (an offset
 that is released, an outcome that is stored) is done when all in-sync replicas have its records, and not before. While
-Kafka is away the entries are kept; their number is bounded by what the worker may have in flight.
+Kafka is away the entries are kept; their number is bounded by the number of records in flight.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class Outbox(Service):
     def put(self, records: Sequence[OutRecord], then: Callable[[], None], instead: Instead | None = None) -> None:
         """Append all of `records`, then call `then`, once. Neither callback may wait or raise.
 
-        instead: asked if Kafka refuses them for good (too large, forbidden), with the reason and whether a smaller record
-        might do: gives other records, or None to drop the entry without `then`. Without it they are tried again slowly:
-        what depends on them must not happen before.
+        instead: called if Kafka refuses them permanently (too large, forbidden), with the reason and whether a smaller
+        record might do: returns other records, or None to drop the entry without `then`. Without `instead` they are
+        tried again at long intervals: what depends on them must not happen earlier.
         """
         self._entries.append(_Entry(records, then, instead))
         self._empty.clear()
@@ -95,7 +95,7 @@ class Outbox(Service):
             elif not await self._append() and self._stopped:
                 break
         if len(self):
-            log.error("%d entries of the outbox are given up: their records will be delivered again", len(self))
+            log.error("%d entries of the outbox are dropped: their records will be delivered again", len(self))
         self._empty.set()
 
     async def _wait(self) -> None:
@@ -138,14 +138,16 @@ class Outbox(Service):
     def _settle(
         self, count: int, doubtful: Collection[int], refused: Mapping[int, str], too_large: Collection[int]
     ) -> None:
-        """The first `count` entries were sent. doubtful, refused, too_large: by the place of a record among all of them."""
+        """The first `count` entries were sent. doubtful, refused, too_large: by the place of a record among all of
+        them.
+        """
         sent = [self._entries.popleft() for _ in range(count)]
         again = []
         at = 0
         for entry in sent:
             places = range(at, at := at + len(entry.records))
             if any(place in doubtful for place in places):
-                again.append(entry)  # as a whole: a record that is there twice is recognised by its id
+                again.append(entry)  # as a whole: a duplicate record is recognised by its id
             elif reasons := [refused[place] for place in places if place in refused]:
                 self._refuse(entry, reasons[0], too_large=any(place in too_large for place in places))
             else:

@@ -1,7 +1,7 @@
-"""The partitions of this worker: which are assigned, and the tracker of each. The one owner of both. No I/O.
+"""The partitions of this worker: which are assigned, and the tracker of each. The only owner of both. No I/O.
 
 Trackers outlive rebalances: a kept partition's records that come again are recognised and dropped; a lost partition's
-running tasks go on under their leases, and only lose the right to move its watermark.
+running tasks continue under their leases, but can't move its watermark any more.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Partitions:
         self._logs: dict[Partition, str] = {}
 
     def assign(self, partitions: Mapping[Partition, str]) -> None:
-        """Keep the trackers of kept partitions; let go of the others, whose waiting records are another's to claim.
+        """Keep the trackers of kept partitions; drop the others, whose waiting records another worker claims.
 
         partitions: each with the identity of its log. Another identity is another log (its topic was deleted and made
         again): what is known of the old one is dropped, and nothing of it is committed any more.
         """
-        # In order: what is done with them must not depend on the hash seed of the process.
+        # Sorted: the order of what follows must not depend on the hash seed of the process.
         self.assigned = tuple(sorted(partitions))
         for partition in [
             each for each in self.trackers if each not in partitions or self._is_another(partitions, each)
@@ -91,7 +91,7 @@ class Partitions:
         }
 
     def committed(self, offsets: Mapping[Partition, int]) -> None:
-        """Kafka has these."""
+        """Kafka has stored these commits."""
         for partition, offset in offsets.items():
             if (tracker := self.trackers.get(partition)) is not None:
                 tracker.committed = max(tracker.committed, offset)

@@ -1,7 +1,7 @@
-"""The life of a delivery as a table: the places it may be in, and the only ways from one to another.
+"""The life of a delivery as a table: the places it may be in, and the allowed moves between them.
 
 Two machines run side by side. The *offset* of a record is held until nothing needs the record any more, then released,
-once and for good. The *place* of its delivery says which part of the worker has it now. They are independent where a
+exactly once. The *place* of its delivery names the part of the worker that has it now. They are independent where a
 straggler is moved: its copy is at the tail of the log, so its offset is released while its task runs on.
 
 Tests and the simulation check every move against the table (`checked.py`) and the conservation laws (`audit.py`); in
@@ -62,7 +62,7 @@ LIFE = (
     Move(P.RUNNING, "its child process died, and that is proof", P.OUTBOX, lease="held"),
     Move(P.STORING, "stored: final", P.RELEASED, offset="released"),
     Move(P.STORING, "stored: final, and something follows", P.OUTBOX),
-    Move(P.STORING, "stored: to be tried again; fenced; broken off", P.PARKED),
+    Move(P.STORING, "stored: to be tried again; fenced; stopped", P.PARKED),
     Move(P.OUTBOX, "acknowledged by Kafka", P.RELEASED, offset="released"),
     Move(P.OUTBOX, "dead letter acknowledged, the task ends FAILED", P.STORING, lease="held"),
     Move(P.WAITING, "its partition was lost", P.DROPPED, offset="lost"),

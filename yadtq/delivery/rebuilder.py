@@ -1,8 +1,8 @@
-"""Writes QUEUED again for the backlog after Redis has lost its data (D1): Kafka has it all.
+"""Writes QUEUED again for the backlog after Redis has lost its data (D1): Kafka still has all of it.
 
-Nothing depends on it for the tasks themselves, which are claimed from their records whatever Redis knows. But without
-it whoever asks for a task in a long backlog would be told that nothing is known of it, and whoever waits, that it is
-lost. Each worker does its own partitions; registering a task that is known already changes nothing.
+The tasks themselves do not depend on it: they are claimed from their records, known to Redis or not. But without it, a
+status call for a task in a long backlog would raise `TaskNotFound`, and a call that waits for its result `ResultLost`.
+Each worker does its own partitions; registering a task that is known already changes nothing.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _SILENT_LOOKS = 2
 class Rebuilder(Periodic):
     """A service. data_set: the name of Redis's data set, which begins with the time of its birth in ms; "" if unknown.
 
-    A partition is looked at once for each data set and each time that it is assigned, not when a loss is noticed:
-    whoever noticed it may be dead, or may have lost the partition, before it was done.
+    A partition is checked once for each data set and each assignment, not when a loss is noticed: the worker that
+    noticed it may die, or lose the partition, before it has registered the backlog.
     """
 
     name = "rebuilder"
@@ -52,9 +52,9 @@ class Rebuilder(Periodic):
         self._partitions = partitions
         self._consumer = consumer
         self._data_set = data_set
-        #: For which data set a partition needs no further look.
+        #: The data set for which a partition needs no further check.
         self._done: dict[Partition, str] = {}
-        #: How many looks ago a partition was assigned.
+        #: How many checks ago a partition was assigned.
         self._silent: dict[Partition, int] = {}
 
     def interval_s(self) -> float:
@@ -72,8 +72,8 @@ class Rebuilder(Periodic):
                 continue
             oldest_ms = partitions.oldest_ms(partition)
             if oldest_ms is None:
-                # The first batch tells how old the backlog is. If there is no room for one, nobody knows: it is
-                # registered.
+                # The first batch tells how old the backlog is. If there is no room for one, its age is unknown, and it
+                # is registered.
                 if self._silent[partition] < _SILENT_LOOKS or await self._is_empty(partition):
                     continue
                 oldest_ms = 0
@@ -91,8 +91,8 @@ class Rebuilder(Periodic):
         return position is None or self._consumer.lag(partition, position) == 0
 
     async def _rebuild(self, partition: Partition) -> int:
-        # Not simply from the watermark on: what is finished above it must not be told as QUEUED, for nobody would ever
-        # run it again. What runs is not harmed: a renewal goes over a mere registration.
+        # Not simply from the watermark on: a task that is finished above it must not become QUEUED, because it would
+        # never be run again. Running tasks are safe: a renewal overwrites a registration.
         topic, number = partition
         position = await self._consumer.position(partition)
         if position is None:
@@ -114,7 +114,7 @@ class Rebuilder(Periodic):
             try:
                 task_ids.append(decode_envelope(value).id)
             except EnvelopeError:
-                continue  # the fetcher will come to it, and dead-letter it
+                continue  # the fetcher will read it later, and dead-letter it
         for at in range(0, len(task_ids), _MOST):
             await self._tasks.register(task_ids[at : at + _MOST])
         return len(task_ids)

@@ -1,7 +1,7 @@
 """Keeps the leases of running tasks, from the loop that runs them: a blocked or frozen worker loses them, as it should.
 
-Also the one who notices that Redis has lost its data: then running tasks are written again, with the same nonces, and
-everything parked is looked at again.
+It also detects that Redis has lost its data: then running tasks are written again, with the same nonces, and all parked
+deliveries are checked again.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class Renewer(Periodic):
         return self._interval_s
 
     async def tick(self) -> None:
-        """One round. A lease that is lost stops its task: another attempt owns it, and this one's result can't count."""
+        """One round. A task whose lease is lost is stopped: another attempt owns it, and this one's result would be
+        refused.
+        """
         now = self._clock.monotonic()
         # A younger lease is a heartbeat old at most; most tasks end before theirs is ever renewed.
         due = [attempt for attempt in self._held() if now - attempt.lease_at >= self._interval_s / 2]
@@ -68,7 +70,7 @@ class Renewer(Periodic):
             for at in range(0, len(due), _MOST):
                 await self._renew(due[at : at + _MOST], now)
         except StoreUnavailable:
-            return  # the store itself says so; leases live for some rounds more
+            return  # the store itself logs it; leases last for some more rounds
         if self.data_set not in ("", incarnation):
             log.error("Redis has lost its data, or went back in time (%s is now %s)", self.data_set, incarnation)
             self._on_data_lost()
@@ -84,6 +86,6 @@ class Renewer(Periodic):
             if ok:
                 attempt.lease_at = now
             elif attempt.running is not None:
-                # One that has ended meanwhile, and has stored its end, holds no lease: that is no loss.
+                # An attempt that has ended meanwhile, and whose outcome is stored, holds no lease: that is not a loss.
                 log.warning("%r has lost its lease and is stopped", attempt)
                 attempt.cancel(StopReason.LEASE_LOST)

@@ -1,7 +1,7 @@
-"""What follows the end of a task: records that must be in Kafka before the task's own record may go.
+"""What follows the end of a task: records that must be in Kafka before the task's own record may be released.
 
-The same end gives the same records, with ids derived from the task's, so a repeat changes nothing. It does happen: a
-worker may die between the end and the append, and whoever finds the task ended then appends again.
+The same end gives the same records, with ids derived from the task's, so a repeat changes nothing. Repeats do happen: a
+worker may die between the end and the append, and then the next worker that finds the task ended appends them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Sequel(Protocol):
 
 
 class Endings:
-    """The only place where a record of an ended task is let go."""
+    """The only place where the record of an ended task is released."""
 
     def __init__(self, *, outbox: Outbox, sequels: Sequence[Sequel] = ()) -> None:
         self._outbox = outbox

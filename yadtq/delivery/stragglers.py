@@ -1,6 +1,8 @@
-"""Moves what holds a watermark back for too long to the tail of its partition, and releases its offset (D3).
+"""Moves records that hold a watermark back for too long to the tail of their partition, and releases their offsets
+(D3).
 
-A copy has the same bytes, the same id and so the same lease: whoever receives it waits for as long as the task runs.
+A copy has the same bytes, the same id and so the same lease: a worker that receives it waits for as long as the task
+runs.
 """
 
 from __future__ import annotations
@@ -32,20 +34,20 @@ __all__ = ["Stragglers", "late"]
 log = logging.getLogger("yadtq.worker")
 
 _LOOK_S = 1.0
-#: What has come just now is no straggler, it waits for its turn.
+#: A record that has just arrived is not a straggler, it waits for its turn.
 _STALLED_S = 0.25
 _MOVED_AT_ONCE = 100
 
 
-#: What waits for its turn, or for a gate that lets one after the other through, is no straggler: moved, it would only wait
-#: again, and for ever where the span is smaller than what a partition may have in flight.
+#: A delivery that waits for its turn, or for a gate that admits one after the other, is not a straggler: moved, it
+#: would only wait again, and endlessly where the span is smaller than the number of records in flight.
 _HELD_BACK = (Place.RUNNING, Place.STORING, Place.PARKED, Place.GATED)
 
 
 def late(tracker: PartitionTracker[Delivery], *, now: float, span: int, age_s: float) -> list[Delivery]:
-    """What should move: what is older than `age_s`, and where the span is used up, what lies in its first half.
+    """The deliveries to move: those older than `age_s`, and those in the first half of a span that is used up.
 
-    Half of the span at once: after a rebalance as many records as another worker has slots may be waited for.
+    Half of the span at once: after a rebalance as many records may be waiting as another worker has slots.
     """
     stalled = tracker.span >= span
     head = tracker.head()
@@ -79,9 +81,9 @@ class Stragglers(Service):
         self._age_s = options.straggler_age_s
         self._woken = asyncio.Event()
         self._stopped = False
-        #: How many copies of a partition are on their way; its next ones go when they are all in Kafka.
+        #: Number of copies of a partition in the outbox; the next ones are made when all of these are in Kafka.
         self._moving: Counter[Partition] = Counter()
-        #: Kafka refuses their copies: they stay where they are, and hold the watermark back until they have ended.
+        #: Kafka refuses copies of these: they stay where they are, and hold the watermark back until they have ended.
         self._immovable: set[Delivery] = set()
 
     def wake(self) -> None:
@@ -124,7 +126,7 @@ class Stragglers(Service):
 
         def moved() -> None:
             self._moving[partition] -= 1
-            delivery.source.release(delivery)  # its offset only: the delivery goes on where it is
+            delivery.source.release(delivery)  # its offset only: the delivery stays in its place
 
         def refused(reason: str, _too_large: bool) -> None:
             self._moving[partition] -= 1

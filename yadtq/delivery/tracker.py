@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class PartitionTracker(Generic[T]):
-    """Knows what is in flight. It survives rebalances for as long as its partition stays here.
+    """Tracks what is in flight. It survives rebalances for as long as its partition stays here.
 
     start: the first offset received. lost: the partition has gone to another worker; nothing may be committed any more.
     """
@@ -38,7 +38,7 @@ class PartitionTracker(Generic[T]):
         self.unconfirmed = False
         #: The time stamp of the last record received, ms since the epoch.
         self.last_ms: int | None = None
-        #: Where the log goes on for us: no record below comes without a new assignment.
+        #: Where the log continues for us: no record below this is delivered without a new assignment.
         self.position = start
 
     def receive(self, offset: int, item: T) -> bool:
@@ -50,7 +50,7 @@ class PartitionTracker(Generic[T]):
         return True
 
     def done(self, offset: int) -> None:
-        """Finished. Twice is once."""
+        """Finished. May be called twice."""
         self._in_flight.pop(offset, None)
 
     def release(self, delivery: Delivery) -> None:
@@ -81,7 +81,7 @@ class PartitionTracker(Generic[T]):
         return next(iter(self._in_flight.values())) if self._in_flight else None
 
     def reassigned(self) -> None:
-        """All that is not committed comes again, from the offset that is the committed one at this moment.
+        """Everything that is not committed is delivered again, from the offset that is committed at this moment.
 
         What is committed while it comes doesn't matter: the position has been read before.
         """
@@ -89,13 +89,15 @@ class PartitionTracker(Generic[T]):
         self.unconfirmed = True
 
     def is_overtaken(self, offset: int) -> bool:
-        """The log goes on for us above what we have seen: another worker has had the partition, and finished what is
+        """The log continues above what we have seen: another worker has had the partition, and finished the records
         between.
 
-        Its watermark is the true one. Ours, committed now, would set it back, and nothing would ever raise it again.
+        Its watermark is the correct one. Committing ours now would set it back, and nothing would ever raise it again.
         """
         return self.unconfirmed and offset > self.last_seen + 1
 
     def is_rewind(self, offset: int) -> bool:
-        """Below where the log goes on: it was reset or made anew, and this tracker is of another log."""
+        """Whether `offset` is below where the log continues: then the log was reset or created again, and this tracker
+        is of another one.
+        """
         return offset < self.position

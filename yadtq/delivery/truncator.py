@@ -1,4 +1,4 @@
-"""Every so often cuts this worker's partitions off behind the committed watermark."""
+"""Periodically truncates this worker's partitions below the committed watermark."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Truncator(Periodic):
         self._interval_s = options.truncate_interval_s
 
     def interval_s(self) -> float:
-        # Spread out: workers that were started together need not come to Kafka together.
+        # Spread out: workers that were started together should not call Kafka together.
         return self._interval_s * self._outside.chance.uniform(0.5, 1.5)
 
     async def tick(self) -> None:

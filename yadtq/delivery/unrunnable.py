@@ -1,6 +1,7 @@
 """Tasks that were claimed and can't be run: their record goes to the dead-letter topic, then they end FAILED.
 
-They hold their lease meanwhile, and no slot: a burst of them in an outage of Kafka must not keep others from running (G6).
+Meanwhile they hold their lease, but no slot: a burst of them in an outage of Kafka must not keep others from running
+(G6).
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ __all__ = ["Unrunnable"]
 
 
 class Unrunnable(Service):
-    """A service that only acts at the end: like what runs, they have to end before outcomes are stored for the last time.
+    """A service that only acts at the end: like running tasks, they have to end before outcomes are stored for the last
+    time.
 
     on_outcome: gets the FAILED outcome of each as soon as its dead letter is in Kafka. crash_limit: see the settings.
     """
@@ -62,13 +64,15 @@ class Unrunnable(Service):
         await self._none.wait()
 
     def hurry(self) -> None:
-        """Leave them to other workers, at once: their leases are given back. A letter that comes later changes nothing."""
+        """Leave them to other workers, at once: their leases are given back. A dead letter that is acknowledged later
+        changes nothing.
+        """
         for attempt in list(self.attempts.values()):
             attempt.stop = StopReason.SHUTDOWN
             self._leave(attempt, Outcome(attempt, None))
 
     def takes(self, attempt: Attempt) -> bool:
-        """Whether it can't be run; then it is taken care of from here on."""
+        """Whether it can't be run; then it is handled from here on."""
         if attempt.crashes >= self._crash_limit:
             self.end(attempt, DeadReason.CRASHED, f"{attempt.crashes} attempts ended with their worker")
         elif attempt.task is None:

@@ -1,8 +1,8 @@
 """The waiting room: everything that has been received and is not being claimed. No I/O.
 
 A delivery waits for its turn (`turns/`), for a time (parked), or for an event (a gate says which, `gates/`). None of
-them has a slot. What was parked comes back before what is fresh: it is the older. Parked deliveries are also looked at
-when a death certificate or a loss of Redis's data may have changed what they wait for.
+them has a slot. Parked deliveries come back before fresh ones, because they are older. Parked deliveries are also
+checked when a death certificate or a loss of Redis's data may have changed what they wait for.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class WaitingRoom:
         self._by_task: dict[Task[Any, Any] | None, tuple[Gate, ...]] = {}
         self._parked: list[tuple[float, int, Delivery]] = []
         self._serial = count()
-        #: By event, heaps in the order of arrival: one that was let go, and came too late for what it waits for, must not
-        #: have to wait behind all others again.
+        #: By event, heaps in the order of arrival: a delivery that was admitted, but came too late for what it waits
+        #: for, must not wait behind all others again.
         self._gated: dict[Hashable, list[tuple[float, int, int, Delivery]]] = {}
 
     def add(self, deliveries: Sequence[Delivery]) -> None:
-        """Fresh ones of one source, behind what waits already."""
+        """Fresh ones of one source, behind those that already wait."""
         for delivery in deliveries:
             gates = self._by_task.get(delivery.task)
             if gates is None:
@@ -56,7 +56,7 @@ class WaitingRoom:
         self._turns.add(deliveries)
 
     def put_first(self, deliveries: Sequence[Delivery]) -> None:
-        """Before what waits already, in their order."""
+        """Before those that already wait, in their order."""
         for delivery in reversed(deliveries):
             delivery.place = _WAITING
             self._turns.put_first(delivery)
@@ -75,7 +75,7 @@ class WaitingRoom:
         heapq.heappush(held, (delivery.received_at, delivery.record.offset, next(self._serial), delivery))
 
     def opened(self, key: Hashable, most: int | None = None) -> None:
-        """The event has come: those that have waited longest for it are asked again. most: how many; None: all."""
+        """The event has happened: those that have waited longest for it are asked again. most: how many; None: all."""
         if not self._gated:
             return
         held = self._gated.get(key)
@@ -84,7 +84,7 @@ class WaitingRoom:
         woken: list[Delivery] = []
         while held and len(woken) != most:
             delivery = heapq.heappop(held)[-1]
-            # One of a lost partition is dropped here: it would use the event up, and nobody else would be woken.
+            # Those of a lost partition are dropped here: they would use up the event, and no other would be woken.
             delivery.source.aside -= 1
             if delivery.source.lost:
                 delivery.place = Place.DROPPED
@@ -95,9 +95,10 @@ class WaitingRoom:
         self.put_first(woken)
 
     def rebalanced(self) -> None:
-        """What is another worker's by now is dropped, and all that wait for an event are asked again.
+        """Drop what belongs to another worker now, and ask all that wait for an event again.
 
-        One of a lost partition may have used an event up: it was let go just before, and is dropped when its turn comes.
+        A delivery of a lost partition may have used up an event: it was admitted just before, and is dropped when its
+        turn comes.
         """
         kept = []
         for entry in self._parked:
@@ -112,7 +113,7 @@ class WaitingRoom:
             self.opened(key)
 
     def came_back(self, delivery: Delivery) -> None:
-        """It was let go and was not granted, or its attempt has ended: its gates may let another one go."""
+        """It was admitted and was not granted, or its attempt has ended: its gates may admit another one."""
         for gate in delivery.gates:
             if (key := gate.came_back(delivery)) is not None:
                 self.opened(key, 1)
@@ -144,7 +145,7 @@ class WaitingRoom:
             if answer is None:
                 continue
             for earlier in delivery.gates[:at]:
-                earlier.came_back(delivery)  # nobody else could have gone meanwhile, so no event is told
+                earlier.came_back(delivery)  # no other could have been admitted meanwhile, so there is no event
             if isinstance(answer, On):
                 self.hold(delivery, answer.key)
             else:

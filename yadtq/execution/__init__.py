@@ -1,1 +1,1 @@
-"""An attempt, from its claim to its outcome. Knows no records."""
+"""An attempt, from its claim to its outcome. Does not know about records."""

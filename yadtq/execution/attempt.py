@@ -1,6 +1,6 @@
 """One attempt to run a task: made when its claim is granted, and never used again.
 
-So nothing that belongs to an attempt (its time limit, its lease, an order to stop) can ever meet a later one.
+So nothing that belongs to an attempt (its time limit, its lease, a request to stop) can affect a later one.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class StopReason(Enum):
 class Attempt:
     """number: counted from 1. nonce: its fencing token. crashes, failures: of earlier attempts.
 
-    lease_at: monotonic seconds when the lease was last known to hold. origin: whose attempt it is; execution only hands it
-    back. started_at: monotonic seconds. timeout_s: how long
-    its function may run, None: without limit. running: the asyncio task, None before the start and after the end.
+    lease_at: monotonic seconds when the lease was last known to hold. origin: the delivery that it belongs to;
+    execution only passes it back. started_at: monotonic seconds. timeout_s: how long its function may run, None:
+    without limit. running: the asyncio task, None before the start and after the end.
     """
 
     envelope: Envelope
@@ -59,6 +59,6 @@ class Attempt:
         if running is None or self.stop is not None:
             return
         self.stop = reason
-        # One that has not begun would end without an outcome if it were cancelled now; it looks at `stop` first.
+        # An attempt that has not begun would end without an outcome if it were cancelled now; it checks `stop` first.
         if inspect.getcoroutinestate(running.get_coro()) != inspect.CORO_CREATED:  # type: ignore[arg-type]
             running.cancel()

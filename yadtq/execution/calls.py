@@ -42,9 +42,9 @@ class Calls:
         self._middleware = middleware
 
     async def result(self, attempt: Attempt, task: Task[Any, Any]) -> bytes:
-        """Run the function once. Raises what it raises, `InvalidArguments`, or `Discard` for what it returned."""
+        """Run the function once. Raises what the function raises, `InvalidArguments`, or `Discard` for a wrong result."""
         envelope = attempt.envelope
-        # From the record, for each attempt: the last one may have changed its arguments.
+        # From the record, for each attempt: the attempt before may have modified its arguments.
         args, kwargs = task.signature.from_wire(envelope)
         attempt.timeout_s = effective(task, envelope).timeout_s
         runner = self._loop if task.is_async else self._threads

@@ -1,4 +1,4 @@
-"""What stands around every call of a task: functions that get the context and the call within.
+"""Middleware around every call of a task: functions that get the context and the inner call.
 
     async def timed(ctx: TaskContext, call: Inner) -> Any:
         started = time.perf_counter()
@@ -7,7 +7,7 @@
         finally:
             print(ctx.task, time.perf_counter() - started)
 
-The first one is the outermost. Without any, a task is called directly and pays nothing.
+The first one is the outermost. Without middleware a task is called directly, at no cost.
 """
 
 from __future__ import annotations

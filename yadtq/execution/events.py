@@ -1,7 +1,7 @@
-"""What happens in a worker, for those who look on: counters, metrics, a log of one's own.
+"""Events of a worker, for observers: counters, metrics, a custom log.
 
-A listener overrides what it wants. It is told in batches, after the fact, in the worker's loop: it must not wait and
-must not raise.
+A listener overrides the methods that it needs. They are called in batches, after the event, in the worker's loop: they
+must not wait and must not raise.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ __all__ = ["Listener", "Listeners"]
 
 
 class Listener:
-    """Hears nothing."""
+    """Ignores all events."""
 
     def ended(self, outcomes: Sequence[Outcome], accepted: Sequence[bool]) -> None:
         """Outcomes were stored, or fenced (accepted is False): a later attempt owns the task."""
 
 
 class Listeners(Listener):
-    """Tells several."""
+    """Passes events to several listeners."""
 
     def __init__(self, listeners: Sequence[Listener]) -> None:
         self._listeners = listeners

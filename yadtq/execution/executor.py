@@ -1,6 +1,6 @@
-"""Runs attempts: each in an asyncio task of its own, within the slots, and hands every outcome over.
+"""Runs attempts: each in an asyncio task of its own, within the slots, and passes every outcome on.
 
-Nothing here talks to a server, and nothing here knows of records.
+Nothing here talks to a server or knows about records.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Executor(Service):
 
     suspects: runs tasks that were running when a worker died. on_outcome: gets each outcome, after the slot is free
     again; must not wait. Attempts are not children of a task group: a group waits for ever for a task that swallows its
-    cancellation, and a worker has to end (docs/decisions/0009-attempts-beside-a-group.md). Here they are abandoned by
-    name: `unstoppable`.
+    cancellation, and a worker has to end (docs/decisions/0009-attempts-beside-a-group.md). Here they are abandoned, and
+    listed in `unstoppable`.
     """
 
     name = "executor"
@@ -64,7 +64,7 @@ class Executor(Service):
         self.slots = slots
         #: By task id, since a lease is of a task and not of a record.
         self.running: dict[str, Attempt] = {}
-        #: Cancelled, since another attempt of the same task was granted here, and not ended yet.
+        #: Cancelled because another attempt of the same task was granted here, and not ended yet.
         self._replaced: set[Attempt] = set()
         self._stopped = asyncio.Event()
         self._broken_off: StopReason | None = None
@@ -79,7 +79,7 @@ class Executor(Service):
             await self._stopped.wait()
             await self.slots.idle()
         except asyncio.CancelledError:
-            # The worker is ending without a drain: that says nothing of the tasks, so it must not fail them.
+            # The worker is ending without a drain: that is not the tasks' fault, so it must not fail them.
             self.cancel_all(StopReason.SHUTDOWN)
             raise
 
@@ -93,7 +93,7 @@ class Executor(Service):
         """Run a claimed task, in a slot that was taken for it."""
         task_id = attempt.envelope.id
         if (other := self.running.get(task_id)) is not None:
-            # Its lease ended while this claim was on its way, or the claim would not have been granted.
+            # Its lease ended while this claim was in flight, or the claim would not have been granted.
             other.cancel(StopReason.LEASE_LOST)
             self._replaced.add(other)
         self.running[task_id] = attempt
@@ -125,14 +125,14 @@ class Executor(Service):
         return Outcome(attempt, _SUCCESS, await self._calls.result(attempt, attempt.task))
 
     def cancel_all(self, reason: StopReason) -> None:
-        """Also whatever is started from now on."""
+        """Also attempts that are started from now on."""
         self._broken_off = reason
         for attempt in list(self.running.values()):
             attempt.cancel(reason)
 
     @property
     def unstoppable(self) -> list[Attempt]:
-        """After a drain: what has not ended though it was told to."""
+        """After a drain: the attempts that have not ended although they were cancelled."""
         return [*self._calls.left_behind(), *self.attempts()]
 
     def attempts(self) -> list[Attempt]:

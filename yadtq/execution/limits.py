@@ -20,7 +20,7 @@ __all__ = ["Limits"]
 
 
 class Limits:
-    """`start` when the function of an attempt begins; an attempt that has ended is forgotten by itself."""
+    """Call `start` when the function of an attempt begins; attempts that have ended are removed automatically."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -33,8 +33,8 @@ class Limits:
         return len(self._dues)
 
     def start(self, attempt: Attempt, seconds: float) -> None:
-        """Cancel it for TIMEOUT if it has not ended after so many seconds."""
-        if not seconds < math.inf:  # NaN, which a foreign client may send, would upset the order of all the others
+        """Cancel it for TIMEOUT if it has not ended after this many seconds."""
+        if not seconds < math.inf:  # NaN, which another client may send, would break the order of all other entries
             return
         if len(self._dues) >= self._clean_at:
             # Most attempts end long before their limit; without this the heap would hold all of the last `seconds`.

@@ -32,10 +32,10 @@ _BROKEN_OFF = (StopReason.SHUTDOWN, StopReason.LEASE_LOST, StopReason.CHILD_DIED
 
 
 class Outcome(NamedTuple):
-    """status: None if the attempt was broken off and says nothing of the task (shutdown, lost lease).
+    """status: None if the attempt was cancelled for a reason outside the task (shutdown, lost lease).
 
-    payload: the result, or the error as JSON. retry_in_s: for RETRYING. crash: a report that proves it guilty of the death
-    of its process: a dead letter comes before its end.
+    payload: the result, or the error as JSON. retry_in_s: for RETRYING. crash: a report that shows that it caused the
+    death of its process: a dead letter is written before its end.
     """
 
     attempt: Attempt
@@ -46,7 +46,7 @@ class Outcome(NamedTuple):
 
 
 def outcome_of(attempt: Attempt, error: BaseException, jitter: float) -> Outcome:
-    """What an exception means for the task: another attempt, the end, or nothing at all. jitter: 0 to 1, of the
+    """What an exception means for the task: another attempt, the end, or nothing. jitter: 0 to 1, of the
     back-off.
 
     Never raises: an exception is the task's own code (its `__str__`, its `delay`), and the slot depends on an outcome.
@@ -54,14 +54,14 @@ def outcome_of(attempt: Attempt, error: BaseException, jitter: float) -> Outcome
     try:
         return _outcome(attempt, error, jitter)
     except BaseException as second:
-        # Of whatever kind: SystemExit from a `__str__` would end the worker, CancelledError would lose the outcome.
+        # Any exception: SystemExit from a `__str__` would end the worker, CancelledError would lose the outcome.
         name = type(error).__name__
         problem = f"its error could not be read: {type(second).__name__} while looking at it"
         return Outcome(attempt, TaskStatus.FAILED, error_payload(name, problem))
 
 
 def _outcome(attempt: Attempt, error: BaseException, jitter: float) -> Outcome:
-    # The reason first: a task that answers its cancellation with another exception was broken off all the same.
+    # The reason first: a task that raises another exception when it is cancelled was cancelled all the same.
     if attempt.stop in _BROKEN_OFF:
         return Outcome(attempt, None)
     rules = effective(attempt.task, attempt.envelope)
@@ -80,7 +80,7 @@ def _outcome(attempt: Attempt, error: BaseException, jitter: float) -> Outcome:
         return Outcome(attempt, TaskStatus.FAILED, error_payload("ConfigError", str(wrong), text))
     if delay is None:
         return Outcome(attempt, TaskStatus.FAILED, error_payload(name, message, text))
-    with contextlib.suppress(Exception):  # a task may have closed stderr, which is no reason to fail it for good
+    with contextlib.suppress(Exception):  # a task may have closed stderr, which is no reason to fail it permanently
         log.info("%r failed (%s: %s), next in %.1f s", attempt, name, message, delay)
     return Outcome(attempt, TaskStatus.RETRYING, error_payload(name, message[:200]), delay)
 
@@ -90,7 +90,7 @@ def error_payload(name: str, message: str, trace: str = "") -> bytes:
     error = {"type": name, "message": message}
     if trace:
         error["traceback"] = trace
-    # File names, for one, come with bytes that are no text: they have no JSON form.
+    # File names, for example, may contain bytes that are not text: they have no JSON form.
     return encode({key: text.encode(errors="backslashreplace").decode() for key, text in error.items()})
 
 
@@ -102,12 +102,12 @@ def _message(error: BaseException) -> str:
 
 
 def _traceback(error: BaseException) -> str:
-    """The task's own frames, without those of the machinery that called it; the end of a long one says most."""
+    """The task's own frames, without those of YADTQ; of a long traceback the end is kept."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_MACHINERY):
         frames = frames.tb_next
     try:
         return "".join(traceback.format_exception(type(error), error, frames))[-_TRACEBACK_CHARS:]
-    except BaseException as broken:  # a SyntaxError whose text is bytes, for one: the frames alone are worth having
+    except BaseException as broken:  # a SyntaxError whose text is bytes, for example: then use the frames alone
         lines = traceback.format_tb(frames)
         return "".join([*lines, f"(the error could not be formatted: {type(broken).__name__})"])[-_TRACEBACK_CHARS:]

@@ -8,7 +8,7 @@ __all__ = ["Slots"]
 
 
 class Slots:
-    """Not fair and never waiting: whoever wants slots takes what is free and is woken otherwise when some are given back."""
+    """Not fair, and never waits: a caller takes free slots, or is notified when some are given back."""
 
     def __init__(self, total: int) -> None:
         self.total = total

@@ -36,7 +36,7 @@ class Stage(IntEnum):
 
     INTAKE = 1  # fetch nothing more
     CLAIM = 2  # claim nothing more
-    RUN = 3  # running tasks end, or are broken off
+    RUN = 3  # running tasks end, or are cancelled
     OUTCOME = 4  # how they ended is stored
     OUTBOX = 5  # what must be in Kafka is there
     COMMIT = 6  # the last commit

@@ -380,7 +380,7 @@ class Supervisor:
                 self._seats.retire(seat)
 
     async def _clear(self) -> None:
-        """The end, whatever its cause: kill what still lives, certify it, leave the group, give the slots back."""
+        """Always runs at the end: kill remaining workers, certify them, leave the group, give the slots back."""
         self._stops = max(self._stops, 1)
         for seat in self._seats:
             self._seats.kill(seat, "killed at the end of its supervisor")

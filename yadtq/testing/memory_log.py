@@ -1,4 +1,6 @@
-"""One partition's log in memory. Pure: no loop, no clock. Offsets never come again, whatever is cut off or compacted."""
+"""One partition's log in memory. Pure: no loop, no clock. Offsets are never reused, even after truncation or
+compaction.
+"""
 
 from __future__ import annotations
 

@@ -34,8 +34,8 @@ class Unfaithful(Exception):
 class Annotation:
     """Of a parameter or a result. `plain` is None if values have to be looked at one by one.
 
-    Fields are written by name, and read by name or alias. So foreign producers may use an alias, and between us it makes no
-    difference which alias is for writing and which for reading.
+    Fields are written by name, and read by name or alias. So foreign producers may use an alias, and between us it
+    makes no difference which alias is for writing and which for reading.
     """
 
     __slots__ = ("_adapter", "_serializer", "_validator", "default", "plain", "schema")
@@ -63,7 +63,7 @@ class Annotation:
         """What its JSON looks like, for comparison; the name of the type, where JSON Schema has no words for it."""
         try:
             return self._adapter.json_schema()
-        except Exception:  # pydantic's own errors, and whatever a type of the user's raises
+        except Exception:  # pydantic's own errors, and any that a user's type raises
             return repr(self._adapter)
 
     def validate(self, value: Any) -> Any:
@@ -71,15 +71,15 @@ class Annotation:
         return self._validator.validate_python(value, by_alias=True, by_name=True)
 
     def read(self, json: bytes) -> Any:
-        """Raises `ValidationError`, or whatever a validator of the user's raises."""
+        """Raises `ValidationError`, or any error that a user's validator raises."""
         return self._validator.validate_json(json, by_alias=True, by_name=True)
 
     def write(self, value: Any, non_finite: Sequence[NonFinite], given: Any = _NOT_GIVEN) -> bytes:
         """JSON that reads back as `value`. Raises `Unfaithful` if there is none.
 
-        non_finite: how NaN and the infinities may be written, in order of preference.
-        given: what `value` was validated from, if it was. It is tried where the value itself fails: a validator that changes
-        its input (`AfterValidator(double)`) must see what was given, and not what it made of that before.
+        non_finite: how NaN and the infinities may be written, in order of preference. given: what `value` was validated
+        from, if it was. It is tried where the value itself fails: a validator that changes its input
+        (`AfterValidator(double)`) must see what was given, and not what it made of that before.
         """
         problem = ""
         for write in self._writers(non_finite):

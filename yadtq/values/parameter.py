@@ -93,7 +93,7 @@ class Parameter:
         return core_schema.any_schema() if self.annotation.plain is None else self.annotation.schema
 
     def validate(self, value: Any) -> Any:
-        """Raises `ValidationError`, or whatever a validator of the user's raises."""
+        """Raises `ValidationError`, or any error that a user's validator raises."""
         return self.annotation.validate(value) if self.is_read_back else value
 
     def send(self, value: Any) -> Any:

@@ -1,9 +1,9 @@
 """Which annotations need no second look: their values come out of JSON as they went in, by their types alone.
 
-Decided once, when a task is defined, from pydantic's own schema of an annotation. int, str, bool, float, None, and lists,
-tuples and dicts with text keys of these are plain, and pay nothing for the rule that what arrives is what was sent.
-What a schema says besides (a validator, a serializer, a conversion) makes it not plain. The list says what is allowed,
-not what is forbidden: what pydantic adds tomorrow is looked at, and not trusted. No I/O.
+Decided once, when a task is defined, from pydantic's own schema of an annotation. int, str, bool, float, None, and
+lists, tuples and dicts with text keys of these are plain, and pay nothing for the rule that what arrives is what was
+sent. What a schema says besides (a validator, a serializer, a conversion) makes it not plain. The list says what is
+allowed, not what is forbidden: what pydantic adds tomorrow is looked at, and not trusted. No I/O.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["Plain", "all_json", "is_json", "json_problem", "plain"]
 
 _ATOMS: dict[str, type[Any]] = {"int": int, "str": str, "bool": bool, "float": float, "none": NoneType}
 _NONE: frozenset[type[Any]] = frozenset({NoneType})
-#: What JSON keeps whatever the value is; of the floats, it has no NaN and no infinities.
+#: Types of which JSON keeps every value; of floats it has no NaN and no infinities.
 _SAFE: frozenset[type[Any]] = frozenset({int, str, bool, NoneType})
 #: What a schema may say that only narrows what is accepted.
 _NARROWS = {
@@ -56,7 +56,7 @@ class Plain:
     narrowed: bool = False
 
     def all_fit(self, values: Collection[Any]) -> bool:
-        # Their types first: a flat list of a million numbers is settled in C.
+        # Their types first: a flat list of a million numbers is decided in C.
         return {*map(type, values)} <= self.kinds or all(map(self.fits, values))
 
 
@@ -122,7 +122,8 @@ def _atom(schema: Schema) -> Plain:
             return True
         if kind is float and type(value) is int:
             return abs(value) <= 2**53  # beyond, not every int is a float
-        # A float of NumPy, say: it arrives as the plain number that it equals. A bool or an enum's member is another thing.
+        # A float of NumPy, say: it arrives as the plain number that it equals. A bool or an enum's member is another
+        # thing.
         return isinstance(value, kind) and not isinstance(value, bool | Enum)
 
     kinds: frozenset[type[Any]] = frozenset([kind])
@@ -214,7 +215,8 @@ def _any_of(parts: Iterable[Plain], name: str) -> bool:
     return any(getattr(part, name) for part in parts)
 
 
-#: Type of schema: what it may say besides what narrows it, and its maker. `strict` changes nothing where JSON has the type.
+#: Type of schema: what it may say besides what narrows it, and its maker. `strict` changes nothing where JSON has the
+#: type.
 _MAKERS: dict[str, tuple[set[str], Callable[[Schema], Plain | None]]] = {
     "any": (set(), lambda _: _UNTYPED),
     "bool": ({"strict"}, _atom),

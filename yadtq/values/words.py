@@ -1,4 +1,4 @@
-"""What is wrong with a value, in one short line, whoever's text it is made of."""
+"""What is wrong with a value, in one short line, also if it contains foreign text."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """`python -m yadtq.worker module:app`: one worker process.
 
-Exit status: 0 drained, 1 a part failed, 2 wrong settings or arguments, 69 Kafka or Redis could not be reached, 70 the event
-loop was blocked for too long.
+Exit status: 0 drained, 1 a part failed, 2 wrong settings or arguments, 69 Kafka or Redis could not be reached, 70 the
+event loop was blocked for too long.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 async def serve(worker: Worker) -> None:
-    """Run until drained. SIGTERM or SIGINT: drain; again: break running tasks off; a third time: end at once."""
+    """Run until drained. SIGTERM or SIGINT: drain; again: cancel running tasks; a third time: end at once."""
     loop = asyncio.get_running_loop()
     signals = 0
 
@@ -62,7 +62,7 @@ async def serve(worker: Worker) -> None:
         await worker.run()
     finally:
         if left := worker.parts.executor.unstoppable:
-            # asyncio would wait for such tasks, and Python for such threads, for as long as they take.
+            # asyncio would wait for such tasks, and Python for such threads, without a limit.
             log.critical("tasks that don't end are cut off: %s", left, exc_info=sys.exc_info()[0] is not None)
             logging.shutdown()
             os._exit(0 if sys.exc_info()[0] is None else 1)
@@ -71,8 +71,8 @@ async def serve(worker: Worker) -> None:
 def calm_the_collector() -> None:
     """Fewer and shorter rounds of Python's garbage collector: a task costs 2.5 µs less, of 18.
 
-    Every task makes a few dozen objects that are freed by counting long before a collector could find them. What was
-    imported so far lives as long as the process, so no round need look at it.
+    Every task creates a few dozen objects that reference counting frees long before the collector would. Everything
+    imported so far lives as long as the process, so no round needs to visit it.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Makes a worker of its parts. Nothing is started here, and nothing reaches outside but through what is given.
+"""Assembles a worker from its parts. Nothing is started here, and all I/O goes through the objects that are passed in.
 
 To add a loop: a `Service` with its stage, and a line in `services` below. It is then started, watched and drained with
 the others.
@@ -67,7 +67,7 @@ _MOST_RUNNING = 100
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a worker is made from. delivery: the class of deliveries, in tests one that checks its moves."""
+    """What a worker is made from. delivery: the class of deliveries; tests use one that checks its moves."""
 
     app: Yadtq
     identity: Identity
@@ -81,7 +81,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """A worker, not started. services: in no order that means anything; each has its stage."""
+    """A worker, not started. services: in no particular order; each has its stage."""
 
     services: tuple[Service, ...]
     consumer: TaskConsumer
@@ -99,7 +99,7 @@ class Parts:
     signals: Signals
 
     def audit(self) -> list[str]:
-        """Violations of the conservation laws, in words."""
+        """Violations of the conservation laws, as messages."""
         return audit(
             partitions=self.partitions,
             room=self.room,
@@ -256,7 +256,7 @@ class _Assembly:
             signals=self.signals,
         )
 
-    # Who is told of what
+    # Notifications
 
     def _attempt_ended(self, outcome: Outcome) -> None:
         delivery: Delivery = outcome.attempt.origin
@@ -285,12 +285,12 @@ class _Assembly:
         self._wake_parked()
 
     def _wake_parked(self) -> None:
-        """What parked deliveries wait for may have changed."""
+        """Wake parked deliveries: what they wait for may have changed."""
         self.room.wake_all()
         self.claimer.wake()
 
     def _held(self) -> Iterable[Attempt]:
-        """Whose leases are kept."""
+        """The attempts whose leases are renewed."""
         return (*self.executor.running.values(), *self.unrunnable.attempts.values())
 
     def _facts(self) -> WorkerFacts:

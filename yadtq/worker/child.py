@@ -1,8 +1,8 @@
-"""`python -m yadtq.worker.child module:app WORKER`: runs tasks for a worker process, which starts it and talks to it by
-two pipes.
+"""`python -m yadtq.worker.child module:app WORKER`: runs tasks for a worker process, which starts it and communicates
+with it through two pipes.
 
 It has the app and a loop of its own, and no connection to any server: leases, outcomes and offsets are its parent's. It
-ends when the pipe with its orders does, which also happens if the parent is killed.
+ends when the pipe with its orders closes, which also happens if the parent is killed.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Child:
             self._app.registry.find(envelope.task),
             order["attempt"],
             order["nonce"],
-            0,  # crashes: a suspect is no suspect in here
+            0,  # crashes: in the child a suspect runs like any task
             order["failures"],
             now,
             now,
@@ -113,7 +113,7 @@ class Child:
             await anyio.sleep(_BEAT_S)
 
     def _say(self, data: bytes) -> None:
-        """Whole, also if the pipe is full for a moment: its reader is the parent's loop, which waits for nothing."""
+        """Writes everything, even if the pipe is full for a moment: the parent's loop reads it and never waits."""
         view = memoryview(data)
         while view:
             view = view[os.write(self._answers, view) :]
@@ -140,11 +140,11 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(
             number, lambda *_: None
-        )  # of a terminal or a whole group: what ends here is the parent's to decide
+        )  # of a terminal or a whole group: the parent decides when this process ends
     log_to_stderr(logging.INFO)
     app = load_app(sys.argv[1])
     asyncio.run(_run(app, sys.argv[2], answers))
-    os._exit(exits.DRAINED)  # threads that can't be stopped, and whatever a task left behind, end here
+    os._exit(exits.DRAINED)  # threads that can't be stopped, and anything else that tasks left behind, end here
 
 
 async def _run(app: Yadtq, worker_id: str, answers: int) -> None:

@@ -38,7 +38,7 @@ class Collector(Periodic):
         if now > self._least + _GROWTH_BYTES:
             gc.collect(
                 1
-            )  # what the tasks of the last moments have left; the oldest generation takes many times as long
+            )  # what recent tasks have left behind; collecting the oldest generation takes many times as long
             now = self._rss_bytes()
             self._least = now
         self._least = min(self._least, now)

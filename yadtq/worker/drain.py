@@ -1,8 +1,8 @@
 """The end of a worker, stage by stage: each is drained under a deadline before the next one begins
 (runtime/service.py).
 
-Whatever can't be drained in time is left to other workers: its offsets are not committed and its leases end, so it is
-run again.
+Tasks that can't be drained in time are left to other workers: their offsets are not committed and their leases end, so
+they are run again.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _OTHERS_S = 12.0
 
 
 def in_order(services: Sequence[Service]) -> list[Service]:
-    """The order of draining; the start goes the other way."""
+    """The order of draining; the start uses the reverse order."""
     return sorted(services, key=lambda service: service.stage)
 
 
 async def drain(services: Sequence[Service], *, grace_s: float, lease_s: float, impatient: anyio.Event) -> None:
-    """grace_s: for running tasks, or until `impatient` is set. lease_s: for what is worth nothing after the leases'
-    end.
+    """grace_s: for running tasks, or until `impatient` is set. lease_s: for what is useless after the leases have
+    ended.
     """
     seconds = {Stage.RUN: grace_s, Stage.OUTCOME: lease_s, Stage.OUTBOX: lease_s, Stage.COMMIT: lease_s}
     for stage, group in groupby(in_order(services), key=lambda service: service.stage):
@@ -47,13 +47,13 @@ async def drain(services: Sequence[Service], *, grace_s: float, lease_s: float, 
                 service.hurry()
             if not await _drained(members, _HURRY_S, anyio.Event()):
                 log.warning("not drained in time: %s", ", ".join(service.name for service in members))
-        if stage is not Stage.REPORT:  # the last beat is the last word, after all others have ended
+        if stage is not Stage.REPORT:  # the last heartbeat is sent after all other services have ended
             for service in members:
                 service.stop()
 
 
 async def _drained(services: Sequence[Service], seconds: float, impatient: anyio.Event) -> bool:
-    """Whether all were drained in time, and before anybody lost patience."""
+    """Whether all were drained in time, and before `impatient` was set."""
     drained = False
     async with anyio.create_task_group() as group:
 

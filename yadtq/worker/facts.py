@@ -1,4 +1,4 @@
-"""What is true of a worker at this moment, as one value: for its heartbeat, and for whoever else reports on it."""
+"""The present state of a worker, as one value: for its heartbeat and other reports."""
 
 from __future__ import annotations
 

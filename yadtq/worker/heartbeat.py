@@ -1,4 +1,6 @@
-"""Says how the worker is, from the event loop it vouches for: to the heartbeat topic, and to the supervisor's pipe (D6)."""
+"""Reports the state of the worker, from the event loop that runs its tasks: to the heartbeat topic, and to the
+supervisor's pipe (D6).
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,10 @@ _SEND_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What stays the same in all heartbeats of this process.
+    """The fields that are the same in all heartbeats of this process.
 
-    slot: its static membership id. supervisor: the id of who started it. secret: seals the heartbeats; known to both.
+    slot: its static membership id. supervisor: the id of the one that started it. secret: seals the heartbeats; known
+    to both.
     """
 
     worker_id: str
@@ -92,12 +95,12 @@ class Heart(Service):
                 self._lag_s = max(0.0, clock.monotonic() - asked - self._interval_s)
                 if self.phase != "stopped":
                     self._tell_parent()
-                    if not self._sending:  # Kafka may be slow: the next beat must not be late for it
+                    if not self._sending:  # Kafka may be slow: that must not delay the next beat
                         group.start_soon(self._send)
             group.cancel_scope.cancel()
 
     async def phase_is(self, phase: Phase) -> None:
-        """Change the phase, and say so at once; not for longer than two seconds."""
+        """Change the phase, and report it at once, within two seconds."""
         self.phase = phase
         self._tell_parent()
         with anyio.move_on_after(_SEND_S):
@@ -121,7 +124,7 @@ class Heart(Service):
         try:
             await self._producer.append([record])
         except (BrokerUnavailable, BrokerRefused) as error:
-            # The supervisor knows by its canary that it can't see us; nothing here depends on the beat.
+            # The supervisor knows from its canary that it can't see us; nothing here depends on the beat.
             log.warning("heartbeat not sent: %s", error)
         finally:
             self._sending = False

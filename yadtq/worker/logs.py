@@ -1,4 +1,4 @@
-"""What of aiokafka's log a worker shows."""
+"""Which lines of aiokafka's log a worker shows."""
 
 from __future__ import annotations
 

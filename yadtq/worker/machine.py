@@ -1,4 +1,4 @@
-"""What a worker takes from the operating system: a line to its parent, a thread that watches the loop, threads, memory.
+"""What a worker uses of the operating system: a pipe to its parent, a thread that watches the loop, threads, memory.
 
 The simulation, where thousands of workers share a process, has none of these.
 """
@@ -31,8 +31,8 @@ __all__ = ["Machine"]
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """parent: the line to the supervisor. suspects: where tasks run that were running when a worker died. services:
-    others that only make sense here. threads: made for so many at once.
+    """parent: the pipe to the supervisor. suspects: runs tasks that were running when a worker died. services: others
+    that only make sense here. threads: creates a runner with this many threads.
     """
 
     parent: Parent

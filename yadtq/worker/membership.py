@@ -1,4 +1,4 @@
-"""The worker's place in the consumer group, given up as late as possible: earlier it would start a rebalance while
+"""The worker's place in the consumer group, given up as late as possible: earlier, it would start a rebalance while
 tasks run.
 """
 
@@ -26,7 +26,9 @@ _LEAVE_S = 5.0
 
 
 class Membership(Service):
-    """A service that only acts at the end. slot: the static membership id; None leaves by itself."""
+    """A service that only acts at the end. slot: the static membership id; a member without one (None) leaves by
+    itself.
+    """
 
     name = "membership"
     stage = Stage.MEMBERSHIP

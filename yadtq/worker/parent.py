@@ -1,4 +1,4 @@
-"""The line to the supervisor: a pipe whose end means that it is gone, and one to tell it how we are."""
+"""The connection to the supervisor: a pipe that closes when the supervisor ends, and one to report our state."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Parent(Service):
     def __init__(self, pipe: str | None = None) -> None:
         """pipe: `YADTQ_PIPE`, two file descriptors: to read from, to write to."""
         self._fds: tuple[int, int] | None = None
-        #: The supervisor is gone: nobody will start a successor in this slot.
+        #: The supervisor has ended: no successor will be started in this slot.
         self.orphaned = False
         if pipe is not None:
             read, _, write = pipe.partition(",")
@@ -41,7 +41,7 @@ class Parent(Service):
             self._fds = int(read), int(write)
             for fd in self._fds:
                 os.set_blocking(fd, False)
-                os.set_inheritable(fd, False)  # a task's child process must not keep the line open after our death
+                os.set_inheritable(fd, False)  # a task's child process must not keep the pipe open after our death
         #: Called once when the supervisor's end of the pipe closes, which happens even if it is killed.
         self.on_gone: Callable[[], None] = lambda: None
         self._stopped = anyio.Event()
@@ -77,9 +77,9 @@ class Parent(Service):
 
 
 def report_to_supervisor(pipe: str | None, error: str) -> None:
-    """Why this worker ends before it could start: the supervisor repeats it as its own last word."""
+    """Report why this worker ends before it could start: the supervisor repeats it in its own last message."""
     _, _, write = (pipe or "").partition(",")
     if write.isdigit():
         line = json.dumps({"phase": "stopped", "seq": 0, "loop_lag_s": 0, "error": error})
-        with contextlib.suppress(OSError):  # no supervisor listens any more
+        with contextlib.suppress(OSError):  # no supervisor reads any more
             os.write(int(write), line.encode() + b"\n")

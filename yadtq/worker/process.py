@@ -1,10 +1,10 @@
-"""A worker process around its event loop: what tasks do to the process itself must not end it, and nothing keeps it at
-the end.
+"""A worker process around its event loop: what tasks do to the process itself must not end it, and nothing may keep it
+from ending.
 
 asyncio lets SystemExit and KeyboardInterrupt of any task out of the loop: one that a task's child raised (in a gather,
 in a task group) would end the worker with all its neighbours. A child that a task forks inherits the loop's signal
-handlers: a signal to it would drain the worker. And a worker that has drained must end, whatever its tasks have left
-behind.
+handlers: a signal to it would drain the worker. And a worker that has drained must end, even if its tasks have left
+threads or asyncio tasks behind.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LEFTOVERS_S = 2.0
 
 
 def protect_from_forks() -> None:
-    """Signals to a child process that a task forks are the child's own: they do what they do to any program."""
+    """Signals to a child process that a task forks are for the child only, with their default effect."""
     os.register_at_fork(after_in_child=_forget_signals)
 
 
@@ -43,7 +43,9 @@ def _forget_signals() -> None:
 def run_to_its_end(
     main: Callable[[], Coroutine[None, None, None]], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None
 ) -> None:
-    """Run `main` in a new loop until it has returned. What then still hangs is named, and the process ends without it."""
+    """Run `main` in a new loop until it has returned. What still runs then is logged by name, and the process ends
+    without it.
+    """
     loop = loop_factory() if loop_factory is not None else asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     task = loop.create_task(main(), name="yadtq-worker")
@@ -57,7 +59,7 @@ def run_to_its_end(
                 log.error("a task raised %r out of the event loop; the worker goes on", stray)
     finally:
         if left := _leftovers(loop):
-            log.critical("the worker ends without what its tasks have left behind: %s", ", ".join(left))
+            log.critical("the worker ends without waiting for what its tasks have left behind: %s", ", ".join(left))
             logging.shutdown()
             sys.stderr.flush()
             os._exit(_status(task))
@@ -103,7 +105,7 @@ def _threads() -> list[threading.Thread]:
 
 
 def _is_idle(thread: threading.Thread) -> bool:
-    """A pool's thread that waits for work: it ends when the interpreter tells it to."""
+    """A pool's thread that waits for work: it ends when the interpreter shuts down."""
     frame = sys._current_frames().get(thread.ident or 0)
     if frame is None:
         return True  # it has just ended

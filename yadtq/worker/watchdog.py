@@ -1,7 +1,7 @@
-"""Notices a blocked event loop from a thread beside it, and names the code that blocks.
+"""Detects a blocked event loop from another thread, and names the code that blocks.
 
-It only looks and tells: leases and heartbeats stay on the loop, so a blocked worker loses them. A loop that is blocked
-past all hope ends the process, and the supervisor starts another.
+It only observes and reports: leases and heartbeats stay on the loop, so a blocked worker loses them. If the loop is
+blocked for too long it ends the process, and the supervisor starts another.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def make_worker(
     app_path: str | None = None,
     outside: Outside | None = None,
 ) -> Worker:
-    """A worker on this machine. inherited: from its supervisor. outside: other servers than the app's own.
+    """A worker on this machine. inherited: values from its supervisor. outside: other servers than the app's own.
 
     app_path: `module:attribute` of the app, so that child processes can load it; without it suspects run among others.
     """
@@ -74,7 +74,7 @@ def make_worker(
 
 
 class Worker:
-    """`await worker.run()` returns when it has drained. `drain()` asks for that; again, it breaks running tasks off."""
+    """`await worker.run()` returns when it has drained. `drain()` asks for that; a second call cancels running tasks."""
 
     def __init__(self, given: Given) -> None:
         self._given = given
@@ -86,7 +86,7 @@ class Worker:
         given.machine.parent.on_gone = self.drain
 
     def drain(self) -> None:
-        """Finish what runs and end. A second call breaks running tasks off; they are free for other workers at once."""
+        """Finish what runs and end. A second call cancels running tasks; other workers can run them at once."""
         (self._impatient if self._draining.is_set() else self._draining).set()
 
     async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -103,7 +103,7 @@ class Worker:
                 await self._drain()
                 for service in services:
                     service.stop()
-                # Whoever can't end by now waits for Redis, or for a task that doesn't stop: both are found out
+                # A service that can't end now waits for Redis, or for a task that doesn't stop: both are reported
                 # elsewhere.
                 group.cancel_scope.deadline = anyio.current_time() + _END_S
         except BaseExceptionGroup as errors:
@@ -115,7 +115,7 @@ class Worker:
                 await self.outside.store.aclose()
 
     async def _connect(self) -> None:
-        """Side by side: each of these round trips is a part of the time in which a dead worker's tasks wait."""
+        """Concurrently: each of these round trips adds to the time for which a dead worker's tasks wait."""
         async with anyio.create_task_group() as group:
             group.start_soon(self.outside.store.start)
             group.start_soon(self.parts.producer.start)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PLACE", "SuspectGate"]
 
-#: The event: there is a place again.
+#: The event: a place is free again.
 PLACE = ("quarantine",)
 
 
@@ -24,14 +24,14 @@ class SuspectGate:
 
     def __init__(self, suspects: Suspects) -> None:
         self._suspects = suspects
-        #: Let go, and not claimed yet.
+        #: Admitted, and not claimed yet.
         self._let_go = 0
 
     def concerns(self, task: Task[Any, Any] | None) -> bool:
         return False
 
     def suspected(self, delivery: Delivery, crashes: int) -> None:
-        """A claim has refused or granted it as a suspect."""
+        """A claim has returned it as a suspect, refused or granted."""
         delivery.crashes = crashes
         if self not in delivery.gates:
             delivery.gates = (*delivery.gates, self)

@@ -1,4 +1,4 @@
-"""Sync tasks wait here for a thread, with no lease and no slot in hand: async tasks can use those meanwhile."""
+"""Sync tasks wait here for a thread, without a lease or a slot: async tasks can use those meanwhile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ THREAD = ("thread",)
 
 
 class ThreadGate:
-    """`gate.Gate`. Lets as many go as there are threads, less those that hang in a function that can't be stopped."""
+    """`gate.Gate`. Admits as many as there are threads, minus those that hang in a function that can't be stopped."""
 
     def __init__(self, threads: ThreadRunner) -> None:
         self._threads = threads

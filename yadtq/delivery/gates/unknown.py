@@ -1,4 +1,4 @@
-"""Tasks whose name no code here knows: they wait a while for a deploy, and then end in the dead-letter topic."""
+"""Tasks whose name is not known here: they wait some time for a deploy, and then go to the dead-letter topic."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Partitions take turns: one with a long backlog must not keep a task of another waiting.
 
-Least of all one that a dead worker has left behind. Within a partition, first come first served.
+This matters most for tasks that a dead worker has left behind. Within a partition, first come first served.
 """
 
 from __future__ import annotations

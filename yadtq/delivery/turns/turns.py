@@ -1,4 +1,4 @@
-"""The seam for whose turn it is among all that may be claimed."""
+"""The seam that decides whose turn it is among all deliveries that may be claimed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Turns(Protocol):
     """A queue of queues. No I/O. Deliveries of a lost source are dropped on their way out."""
 
     def add(self, deliveries: Sequence[Delivery]) -> None:
-        """Behind what waits already. All of one source: they come in one batch."""
+        """Behind those that already wait. All of one source: they arrive in one batch."""
         ...
 
     def put_first(self, delivery: Delivery) -> None:
-        """Before what waits already."""
+        """Before those that already wait."""
         ...
 
     def take(self, most: int) -> list[Delivery]:
@@ -28,5 +28,5 @@ class Turns(Protocol):
         ...
 
     def waiting(self) -> list[Delivery]:
-        """All of them, in no order that means anything."""
+        """All of them, in no particular order."""
         ...

@@ -1,1 +1,3 @@
-"""Where tasks run that were running when a worker died: in child processes, whose death is evidence and harms nobody."""
+"""Runs tasks that were running when a worker died: in child processes, whose death is evidence and affects no other
+task.
+"""

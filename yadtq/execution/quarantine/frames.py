@@ -1,4 +1,4 @@
-"""What a worker and its child process say to each other: a header as JSON and a body of bytes, each with its length."""
+"""Messages between a worker and its child process: a header as JSON and a body of bytes, each with its length."""
 
 from __future__ import annotations
 

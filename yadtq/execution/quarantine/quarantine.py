@@ -1,10 +1,11 @@
-"""Tasks that were running when a worker died run here, apart from all others, until they have ended well or proved
-guilty.
+"""Tasks that were running when a worker died run here, apart from all others, until they have ended normally or were
+shown to be the cause.
 
-The death of a worker proves nothing about one of a hundred tasks, least of all if it came from outside (D22). So its
+The death of a worker proves nothing about one of a hundred tasks, even less if it was ended from outside (D22). So its
 tasks are *suspects*, and run in a child process of the next worker. A child that dies harms no worker. Suspects share a
-child at first, as most deaths are accidents, and all are to be done soon. Those that were in a child that died go on in
-smaller groups, and in the end alone: then a death is evidence. What ends well is no suspect any more.
+child at first, because most deaths are accidents, and all should be done soon. Those that were in a child that died
+continue in smaller groups, and finally alone: then a death is evidence. A task that ends normally is not a suspect any
+more.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ log = logging.getLogger("yadtq.worker")
 #: Sizes of groups, each after a death in one of the size before.
 _SIZES = (64, 8, 1)
 _CHILDREN = 4
-#: A child that has nothing to do stays so long: its start takes longer than most tasks.
+#: An idle child is kept for this long: its start takes longer than most tasks.
 _IDLE_S = 10.0
 _LOOK_S = 1.0
 _RETRY_S = 0.5
@@ -48,9 +49,9 @@ _MOST = 10_000
 
 
 class Suspects(Protocol):
-    """What is asked before a suspect is claimed, and then runs it.
+    """Decides whether a suspect may be claimed, and then runs it.
 
-    on_free: told when there may be a place that nobody has given back by `dismiss`: a child has ended.
+    on_free: called when there may be a free place without a call of `dismiss`: a child has ended.
     """
 
     on_free: Callable[[], None]
@@ -64,11 +65,11 @@ class Suspects(Protocol):
         ...
 
     def places(self) -> int:
-        """How many that nobody here has heard of may be granted with the next claim."""
+        """How many suspects that are not known here yet may be granted with the next claim."""
         ...
 
     async def outcome(self, attempt: Attempt, plain: Callable[[Attempt], Awaitable[Outcome]]) -> Outcome:
-        """Run one. plain: how a task runs that is no suspect. Raises CancelledError, and what `plain` raises."""
+        """Run one. plain: how a task runs that is not a suspect. Raises CancelledError, and what `plain` raises."""
         ...
 
 
@@ -84,7 +85,7 @@ class Unconfined:
     """`Suspects` without child processes, for an app that can't be imported by its name: one after the other, among
     others.
 
-    After a first crash nobody is held back: most of them are accidents.
+    After a first crash no task is delayed: most crashes are accidents.
     """
 
     def __init__(self) -> None:
@@ -111,7 +112,7 @@ class Unconfined:
 
 
 class Quarantine(Service):
-    """`Suspects` in child processes; a service that ends those that have nothing to do. make: a ward of a size."""
+    """`Suspects` in child processes; a service that ends idle ones. make: creates a ward of a given size."""
 
     name = "quarantine"
     stage = Stage.RUN
@@ -120,7 +121,7 @@ class Quarantine(Service):
         self.on_free: Callable[[], None] = lambda: None
         self._make = make
         self._clock = clock
-        #: Each with the time since when it has had nothing to do.
+        #: Each with the time since when it has been idle.
         self._wards: dict[Ward, float] = {}
         self._retired: list[Ward] = []
         self._histories: OrderedDict[str, _History] = OrderedDict()
@@ -156,7 +157,7 @@ class Quarantine(Service):
             self.on_free()
 
     def _retire(self, ward: Ward) -> None:
-        """It is closed soon, by the service."""
+        """The service closes it soon."""
         del self._wards[ward]
         self._retired.append(ward)
 
@@ -239,6 +240,6 @@ class Quarantine(Service):
 
     @staticmethod
     def _back(attempt: Attempt) -> Outcome:
-        """Nothing is proven: it is claimed again."""
+        """Nothing is proven: the task is claimed again."""
         attempt.stop = StopReason.CHILD_DIED
         return Outcome(attempt, None)

@@ -1,4 +1,4 @@
-"""What the end of a child process says about the task that ran in it. No I/O."""
+"""What the end of a child process shows about the task that ran in it. No I/O."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 __all__ = ["PROOFS", "CrashReport", "proofs_needed"]
 
-#: A process does these to itself; nobody sends them from outside but on purpose.
+#: A process raises these itself; from outside they are only sent on purpose.
 _SELF_INFLICTED = frozenset(
     {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGTRAP, signal.SIGSYS}
 )
-#: How often a task has to be alone with a death that may have come from outside (an operator, a host that is short of
-#: memory).
+#: How often a task has to be alone in a child that died of a cause that may have come from outside (an operator, a host
+#: that is short of memory).
 PROOFS = 3
 _STACK_CHARS = 4_000
 
@@ -47,5 +47,5 @@ class CrashReport:
 
 
 def proofs_needed(report: CrashReport) -> int:
-    """How many deaths like this one, alone each time, make a task guilty."""
+    """How many deaths like this one, alone each time, show that the task is the cause."""
     return 1 if report.code >= 0 or -report.code in _SELF_INFLICTED else PROOFS

@@ -1,4 +1,4 @@
-"""One child process, the attempts that run in it, and what is heard of it."""
+"""One child process, the attempts that run in it, and its messages."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Ward:
         self._starting = asyncio.Lock()
         self._heard_at = clock.monotonic()
         self._rss_bytes = 0
-        #: It has said a word: until then its end is a failed start, and proves nothing of a task.
+        #: It has sent a message: until then its end is a failed start, and proves nothing about a task.
         self._ready = False
         self.ended = False
         #: Has an attempt in it that can't be stopped: no other joins it.
@@ -74,9 +74,9 @@ class Ward:
         return len(self._inside)
 
     async def run(self, attempt: Attempt) -> Outcome:
-        """What became of it. Raises `Died`, or OSError if no process can be started now."""
+        """Its outcome. Raises `Died`, or OSError if no process can be started now."""
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        # From now on, not only when it has started: a ward that seems to be idle is closed.
+        # Registered now, not only when the child has started: a ward that seems to be idle is closed.
         self._inside[attempt.envelope.id] = attempt, answer
         try:
             return await self._run(attempt, answer)
@@ -103,11 +103,11 @@ class Ward:
     async def _answered(self, attempt: Attempt, answer: asyncio.Future[Outcome]) -> Outcome:
         limit_s = effective(attempt.task, attempt.envelope).timeout_s
         try:
-            # The child keeps the limit itself; if it can't, being blocked, it is ended.
+            # The child enforces the limit itself; if it is blocked and can't, it is killed.
             async with asyncio.timeout(None if limit_s is None else limit_s + _STOP_S):
                 return await asyncio.shield(answer)
         except TimeoutError:
-            # The end of the child is our doing, so it is no evidence: the task has used up its time.
+            # We have killed the child, so its end is no evidence: the task has used up its time.
             self.closed = True
             attempt.stop = StopReason.TIMEOUT
             self.kill()
@@ -156,7 +156,7 @@ class Ward:
         transport: asyncio.BaseTransport,
         faults: int,
     ) -> None:
-        """Until the child has ended: then whoever is in it is told."""
+        """Wait until the child has ended, then end the attempts in it."""
         try:
             with contextlib.suppress(asyncio.IncompleteReadError, ValueError):  # its end, or a task wrote into the pipe
                 while True:
@@ -187,21 +187,21 @@ class Ward:
 
     def _tell_end(self, code: int, stack: str) -> None:
         now = self._clock.monotonic()
-        # Those that were cancelled have left: their end is known.
+        # Attempts that were cancelled have left: their end is known.
         waiting = [(attempt, answer) for attempt, answer in self._inside.values() if not answer.done()]
         if waiting:
             log.warning("a child process with %d suspects ended: %s", len(waiting), describe_exit(code))
         for attempt, answer in waiting:
             report = CrashReport(code, self._rss_bytes, now - self._heard_at, now - attempt.started_at, stack)
             failed_start = OSError(
-                f"the child process could not start ({describe_exit(code)}); its last words are above"
+                f"the child process could not start ({describe_exit(code)}); its last message is above"
             )
             answer.set_exception(Died(report, together=len(waiting)) if self._ready else failed_start)
-            answer.exception()  # looked at: its attempt may be gone
+            answer.exception()  # retrieved: its attempt may be gone
 
     def _say(self, data: bytes) -> None:
         if self._process is not None and self._process.stdin is not None and not self.ended:
-            with contextlib.suppress(ConnectionError, RuntimeError):  # its end is heard of by the other pipe
+            with contextlib.suppress(ConnectionError, RuntimeError):  # its end is noticed by the other pipe
                 self._process.stdin.write(data)
 
     def kill(self) -> None:

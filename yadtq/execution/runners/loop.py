@@ -14,7 +14,7 @@ __all__ = ["LoopRunner"]
 
 
 class LoopRunner:
-    """`runner.Runner`. Adds no coroutine of its own around the task's: a no-op would cost a tenth more."""
+    """`runner.Runner`. Adds no coroutine around the task's own: a no-op would cost a tenth more."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -27,4 +27,4 @@ class LoopRunner:
         return function(*args, **kwargs)  # type: ignore[no-any-return]
 
     def left_behind(self) -> Collection[Attempt]:
-        return ()  # what swallows its cancellation is still running, so the executor knows of it
+        return ()  # a task that swallows its cancellation is still running, so the executor knows about it

@@ -1,9 +1,9 @@
 """Sync functions, in threads, a bounded number of them: one that can't be ended keeps its place until its function
 returns.
 
-A thread can't be interrupted. A task that is stopped (time-out, drain, lost lease) is therefore left to itself: its
-result is not taken, but its thread counts for as long as it runs. Otherwise retries of a call that hangs would pile up
-threads without limit (G5), as they do with anyio's own limiter, which gives the place back as soon as nobody waits.
+A thread can't be interrupted. A task that is stopped (timeout, drain, lost lease) is therefore abandoned: its result is
+ignored, but its thread counts for as long as it runs. Otherwise retries of a call that hangs would pile up threads
+without limit (G5), as they do with anyio's own limiter, which frees the place as soon as no caller waits.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ __all__ = ["ThreadRunner"]
 class ThreadRunner:
     """`runner.Runner` with `total` threads.
 
-    on_free: called in the loop when a thread that was left to itself has returned at last. A waiting room that lets no more
-    than `room()` sync tasks go keeps them from waiting here with a lease and a slot in hand.
+    on_free: called in the loop when an abandoned thread has returned. A waiting room that admits no more than `room()`
+    sync tasks keeps them from waiting here with a lease and a slot.
     """
 
     def __init__(self, total: int, limits: Limits) -> None:
@@ -57,7 +57,7 @@ class ThreadRunner:
         return value
 
     async def _in_thread(self, attempt: Attempt, function: Callable[[], Any]) -> Any:
-        """If this is cancelled, `function` goes on, or is not begun any more."""
+        """If this is cancelled, a running `function` continues, and one that has not begun is not started."""
         place = object()
         await self._places.acquire_on_behalf_of(place)
         self._busy[place] = attempt

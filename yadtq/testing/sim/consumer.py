@@ -1,7 +1,7 @@
 """A member of a simulated consumer group, as `KafkaTaskConsumer` behaves over aiokafka.
 
 A rebalance comes at any moment: what is new to commit is committed for a second at most, positions are forgotten, and
-whatever was received and not committed comes again. A poll never raises.
+every record that was received and not committed is delivered again. A poll never raises.
 """
 
 from __future__ import annotations

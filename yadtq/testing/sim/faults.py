@@ -59,7 +59,7 @@ def _freeze(scenario: Scenario, chance: Random) -> None:
 
 
 def _kill_supervisor(scenario: Scenario, chance: Random) -> None:
-    """Its workers drain: what is not done within their grace is broken off, and runs again."""
+    """Its workers drain: tasks that are not done within their grace are cancelled, and run again."""
     host = chance.choice(scenario.fleet.hosts)
     if (boss := host.boss) is not None and boss.alive:
         scenario.touch("no supervisor", scenario.options.grace_s + 10.0, *host.processes)

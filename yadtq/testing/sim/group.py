@@ -1,6 +1,6 @@
 """The coordinator of a consumer group: members, generations, rebalances that take their time.
 
-Eager, as aiokafka's assignors are: whoever joins makes all members give everything up and join again. A static member
+Eager, as aiokafka's assignors are: each join makes all members give up their partitions and join again. A static member
 that comes back under its name takes its place over, and nobody else notices.
 """
 

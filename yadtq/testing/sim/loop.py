@@ -138,7 +138,9 @@ class SimLoop:
         return task
 
     def report_lost_errors(self) -> None:
-        """Exceptions that nobody has looked at: asyncio reports them when the task is collected, which is too late here."""
+        """Exceptions that were never retrieved: asyncio reports them when the task is collected, which is too late
+        here.
+        """
         for task in self._tasks:
             if task.done() and task._log_traceback:
                 context = {
@@ -217,7 +219,7 @@ class SimLoop:
             if handle._cancelled:
                 self.cancelled -= 1
             else:
-                handle.when = 0.0  # to cancel it now is no matter of the heap's
+                handle.when = 0.0  # marks it as no longer in the heap
                 ready.append(handle)
         count = len(ready)
         _set_running_loop(self.as_asyncio)
@@ -274,7 +276,7 @@ class SimLoop:
         self.dead = True
 
     def bury(self) -> None:
-        """The world ends: break all coroutines off, so that they can be collected. Their `finally` blocks may raise."""
+        """The world ends: close all coroutines, so that they can be collected. Their `finally` blocks may raise."""
         self.dead = True
         for task in self._tasks:
             if not task.done():

@@ -66,7 +66,7 @@ class _SimParent(Parent):
 
 
 class SimProcess:
-    """`supervisor.seams.Process`. on_end: called with it when it has ended, whoever has started it."""
+    """`supervisor.seams.Process`. on_end: called with it when it has ended, for any starter."""
 
     out_of_memory = False
 

@@ -44,7 +44,7 @@ class Report:
 
 
 def in_world(seed: int, play: Callable[[World, Report], None]) -> Report:
-    """Make a world, let `play` do something in it, and tidy up, whatever happens."""
+    """Make a world, run `play` in it, and always clean up."""
     began = time.perf_counter()
     report = Report(seed)
     world = World(seed)

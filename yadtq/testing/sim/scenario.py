@@ -50,7 +50,7 @@ class Plan:
 
 
 class Scenario:
-    """`start()`, then `world.run(...)`; `settle()` for the end."""
+    """Call `start()`, then `world.run(...)`; `calm()` stops the faults."""
 
     def __init__(self, world: World, plan: Plan) -> None:
         self.world = world
@@ -125,7 +125,7 @@ class Scenario:
         return self.settings.lease_s + self.settings.session_timeout_s + 10.0
 
     def _check_known(self) -> None:
-        """Whoever asks for a task that waits in Kafka must not be told that nobody knows it."""
+        """A status call for a task that waits in Kafka must not raise `TaskNotFound`."""
         for task_id in sorted((self.judge.unfinished & self.notes.acknowledged.keys()) - self.judge.damaged):
             if self.world.now - self.notes.acknowledged[task_id] < _REGISTERED_S:
                 continue  # its QUEUED follows the acknowledgement within milliseconds
