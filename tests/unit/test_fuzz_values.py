@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.annotations import Case, canonical, cases
-from tests.support.fuzzing import fuzz
+from tests.support.fuzzing import MINUTES, fuzz
 from yadtq.errors import ConfigError, Discard, InvalidArguments
 from yadtq.signature import TaskSignature, untyped_arguments
 from yadtq.wire.codec import CodecError, decode, refuse_unreadable
@@ -100,9 +100,11 @@ def any_value_by_name(value: Any) -> None:
     assert canonical(found["args"][0]) == canonical(found["kwargs"]["y"]) == canonical(value)
 
 
+@pytest.mark.timeout(90 + MINUTES * 60)
 def test_typed() -> None:
     fuzz(any_annotation, 400)
 
 
+@pytest.mark.timeout(90 + MINUTES * 60)
 def test_untyped() -> None:
     fuzz(any_value_by_name, 200)

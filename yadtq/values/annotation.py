@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import CoreConfig, SchemaSerializer, to_json
 
 from yadtq.shown import shown_value
-from yadtq.values.equality import same
+from yadtq.values.equality import Doubts, same
 from yadtq.values.plain import plain
 from yadtq.values.words import problems, reason
 from yadtq.wire.codec import refuse_unreadable
@@ -123,12 +123,13 @@ class Annotation:
         return None, f"it would arrive as {shown_value(arrived)}: {_ADVICE}"
 
     def _same(self, value: Any, arrived: Any, write: Writer, json: bytes | None) -> bool:
-        opaque: list[Any] = []
+        doubts = Doubts()
         try:
-            if not same(value, arrived, opaque):
+            if not same(value, arrived, doubts):
                 return False
-            # What defines no equality is the same if the same is written of it.
-            return not opaque or (json if json is not None else write(value)) == write(arrived)
+            if not (doubts.opaque or doubts.widened):
+                return True
+            return doubts.settle(json if json is not None else write(value), write(arrived))
         except Exception:  # comparisons and serializers of the user's: what can't be compared can't be promised
             return False
 

@@ -17,62 +17,96 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from yadtq.wire.codec import decode
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence, Set
 
-__all__ = ["same"]
+__all__ = ["Doubts", "same"]
 
 _ATOMS = frozenset({int, str, bool, bytes, NoneType})
 _MISSING = object()
 _BY_IDENTITY: Any = object.__eq__
 
 
-def same(sent: Any, arrived: Any, opaque: list[Any]) -> bool:
+@dataclasses.dataclass(slots=True)
+class Doubts:
+    """What two values don't tell: they count as the same, if what is written of them is.
+
+    opaque: there are objects whose class defines no equality. widened: an int arrived as the float that it equals.
+    unordered: there are sets of several items, which are written in any order. It raises no doubt by itself.
+    """
+
+    opaque: bool = False
+    widened: bool = False
+    unordered: bool = False
+
+    def settle(self, sent: bytes, arrived: bytes) -> bool:
+        """sent, arrived: the JSON that is written of the two. Raises `CodecError`."""
+        return sent == arrived or self._normal(decode(sent)) == self._normal(decode(arrived))
+
+    def _normal(self, data: Any) -> str:
+        """Text, since 1, 1.0 and True are equal in Python."""
+        kind = type(data)
+        if kind is list:
+            items = [self._normal(item) for item in data]
+            return f"[{','.join(sorted(items) if self.unordered else items)}]"
+        if kind is dict:
+            return f"{{{','.join([f'{key!r}:{self._normal(item)}' for key, item in data.items()])}}}"
+        if kind is float and self.widened and data.is_integer():
+            # Both must be numbers: an int that is written as text, and read as a float, is another value.
+            return repr(int(data))
+        return repr(data)
+
+
+def same(sent: Any, arrived: Any, doubts: Doubts) -> bool:
     """Whether `arrived` is what was sent: equal, and of the same types all the way down.
 
     The one difference that is none: an int that was read where the annotation says float, if the numbers are equal.
-    opaque: gets the objects whose class defines no equality. They count as the same here; compare them in another way.
+    doubts: gets what can't be settled here.
     """
     kind = type(sent)
     if kind is not type(arrived):
-        # JSON doesn't turn an int into a float: only an annotation does, and then it says so.
-        return kind is int and type(arrived) is float and sent == arrived
+        if kind is int and type(arrived) is float and sent == arrived:
+            doubts.widened = True
+            return True
+        return False
     if kind in _ATOMS:
         return bool(sent == arrived)
     if sent is arrived:
         return True
     for base, compare in _BY_BASE:
         if isinstance(sent, base):
-            return compare(sent, arrived, opaque)
+            return compare(sent, arrived, doubts)
     if dataclasses.is_dataclass(sent):
         return all(
-            same(getattr(sent, field.name, _MISSING), getattr(arrived, field.name, _MISSING), opaque)
+            same(getattr(sent, field.name, _MISSING), getattr(arrived, field.name, _MISSING), doubts)
             for field in dataclasses.fields(sent)
         )
     if hasattr(kind, "get_secret_value"):
-        return same(sent.get_secret_value(), arrived.get_secret_value(), opaque)
-    return _objects(sent, arrived, opaque)
+        return same(sent.get_secret_value(), arrived.get_secret_value(), doubts)
+    return _objects(sent, arrived, doubts)
 
 
-def _floats(sent: float, arrived: float, _: list[Any]) -> bool:
+def _floats(sent: float, arrived: float, _: Doubts) -> bool:
     if math.isnan(sent):
         return math.isnan(arrived)
     return sent == arrived and math.copysign(1.0, sent) == math.copysign(1.0, arrived)
 
 
-def _complex(sent: complex, arrived: complex, opaque: list[Any]) -> bool:
-    return _floats(sent.real, arrived.real, opaque) and _floats(sent.imag, arrived.imag, opaque)
+def _complex(sent: complex, arrived: complex, doubts: Doubts) -> bool:
+    return _floats(sent.real, arrived.real, doubts) and _floats(sent.imag, arrived.imag, doubts)
 
 
-def _decimals(sent: Decimal, arrived: Decimal, _: list[Any]) -> bool:
+def _decimals(sent: Decimal, arrived: Decimal, _: Doubts) -> bool:
     return sent.as_tuple() == arrived.as_tuple()  # NaN, the sign of zero, and how many digits were given
 
 
-def _enums(sent: Enum, arrived: Enum, _: list[Any]) -> bool:
+def _enums(sent: Enum, arrived: Enum, _: Doubts) -> bool:
     return sent is arrived
 
 
-def _times(sent: datetime | time, arrived: datetime | time, _: list[Any]) -> bool:
+def _times(sent: datetime | time, arrived: datetime | time, _: Doubts) -> bool:
     """The same wall clock at the same offset. The name of a zone doesn't travel: its offset does."""
     if (sent.tzinfo is None) != (arrived.tzinfo is None) or sent.utcoffset() != arrived.utcoffset():
         return False
@@ -81,68 +115,69 @@ def _times(sent: datetime | time, arrived: datetime | time, _: list[Any]) -> boo
     return naive and (sent.tzinfo is not None or sent.fold == arrived.fold)
 
 
-def _models(sent: BaseModel, arrived: BaseModel, opaque: list[Any]) -> bool:
+def _models(sent: BaseModel, arrived: BaseModel, doubts: Doubts) -> bool:
     """Fields, extra fields and private attributes. Which fields were set explicitly is not part of the value."""
     fields = type(sent).model_fields
     return (
-        all(same(sent.__dict__.get(n, _MISSING), arrived.__dict__.get(n, _MISSING), opaque) for n in fields)
-        and same(sent.__pydantic_extra__, arrived.__pydantic_extra__, opaque)
-        and same(sent.__pydantic_private__, arrived.__pydantic_private__, opaque)
+        all(same(sent.__dict__.get(n, _MISSING), arrived.__dict__.get(n, _MISSING), doubts) for n in fields)
+        and same(sent.__pydantic_extra__, arrived.__pydantic_extra__, doubts)
+        and same(sent.__pydantic_private__, arrived.__pydantic_private__, doubts)
     )
 
 
-def _sequences(sent: Sequence[Any], arrived: Sequence[Any], opaque: list[Any]) -> bool:
+def _sequences(sent: Sequence[Any], arrived: Sequence[Any], doubts: Doubts) -> bool:
     return (
         len(sent) == len(arrived)
-        and all(same(one, other, opaque) for one, other in zip(sent, arrived, strict=True))
-        and same(getattr(sent, "maxlen", None), getattr(arrived, "maxlen", None), opaque)
-        and _attributes(sent, arrived, opaque)
+        and all(same(one, other, doubts) for one, other in zip(sent, arrived, strict=True))
+        and same(getattr(sent, "maxlen", None), getattr(arrived, "maxlen", None), doubts)
+        and _attributes(sent, arrived, doubts)
     )
 
 
-def _sets(sent: Set[Any], arrived: Set[Any], opaque: list[Any]) -> bool:
+def _sets(sent: Set[Any], arrived: Set[Any], doubts: Doubts) -> bool:
     if len(sent) != len(arrived):
         return False
+    doubts.unordered |= len(sent) > 1
     found = {other: other for other in arrived}
     for one in sent:
         # 1 finds True, and NaN nothing.
-        if not same(one, found.get(one, _MISSING), opaque) and not any(same(one, other, opaque) for other in arrived):
+        if not same(one, found.get(one, _MISSING), doubts) and not any(same(one, other, doubts) for other in arrived):
             return False
-    return _attributes(sent, arrived, opaque)
+    return _attributes(sent, arrived, doubts)
 
 
-def _mappings(sent: Mapping[Any, Any], arrived: Mapping[Any, Any], opaque: list[Any]) -> bool:
+def _mappings(sent: Mapping[Any, Any], arrived: Mapping[Any, Any], doubts: Doubts) -> bool:
     if len(sent) != len(arrived):
         return False
     keys = {key: key for key in arrived}
     for key, value in sent.items():
         other = keys.get(key, _MISSING)
-        if not same(key, other, opaque) or not same(value, arrived[other], opaque):
+        if not same(key, other, doubts) or not same(value, arrived[other], doubts):
             return False
     if isinstance(sent, defaultdict) and isinstance(arrived, defaultdict):
         return sent.default_factory == arrived.default_factory
-    return _attributes(sent, arrived, opaque)
+    return _attributes(sent, arrived, doubts)
 
 
-def _attributes(sent: Any, arrived: Any, opaque: list[Any]) -> bool:
+def _attributes(sent: Any, arrived: Any, doubts: Doubts) -> bool:
     """What the instance of a subclass carries besides its items."""
     mine, others = getattr(sent, "__dict__", None), getattr(arrived, "__dict__", None)
-    return not (mine or others) or (mine is not sent and same(mine, others, opaque))
+    return not (mine or others) or (mine is not sent and same(mine, others, doubts))
 
 
-def _objects(sent: Any, arrived: Any, opaque: list[Any]) -> bool:
+def _objects(sent: Any, arrived: Any, doubts: Doubts) -> bool:
     if type(sent).__eq__ is _BY_IDENTITY:
-        opaque.append(sent)
+        doubts.opaque = True
         return True
     try:
         return bool(sent == arrived)
     except Exception:  # the class is the user's: an array, for one, raises when its comparison is used as a truth
-        opaque.append(sent)
+        doubts.opaque = True
         return True
 
 
 #: In this order: an enum may be a str, a datetime is a date, a model is an object like any other.
-_BY_BASE: tuple[tuple[type | tuple[type, ...], Callable[[Any, Any, list[Any]], bool]], ...] = (
+_BY_BASE: tuple[tuple[type | tuple[type, ...], Callable[[Any, Any, Doubts], bool]], ...] = (
     (Enum, _enums),
     (float, _floats),
     ((list, tuple, deque), _sequences),
