@@ -67,7 +67,7 @@ async def test_the_states_on_the_way(stack: Servers, app_name: str) -> None:
         async with running(app) as worker:
             await eventually(lambda: worker.parts.executor.running)
             assert await handle.status() is S.IN_PROGRESS
-            with pytest.raises(TimeoutError, match="goes on"):
+            with pytest.raises(TimeoutError, match="it continues"):
                 await handle.result(timeout=0.05)
             go.set()
 
