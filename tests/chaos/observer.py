@@ -92,7 +92,7 @@ class StateWatch:
 
     async def keys_without_end(self) -> list[str]:
         """Keys that would stay for ever, but for the two that shall."""
-        shall = (self._keys.dead, self._keys.incarnation)
+        shall = (self._keys.dead, self._keys.data_set)
         keys = self._redis.scan_iter(match="yadtq:*", count=1000)
         return [key async for key in keys if key not in shall and await self._redis.ttl(key) == -1]
 

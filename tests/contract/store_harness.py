@@ -159,14 +159,14 @@ class RedisHarness:
         await self.redis.set(self.keys.task + task_id, "x")
 
     async def save(self) -> None:
-        await self.store.incarnation()
+        await self.store.data_set()
         self._saved_at_ms = self._advanced_ms
         self._saved = {
             key: (await self.redis.dump(key), await self.redis.pexpiretime(key)) for key in await self.all_keys()
         }
         # Redis counts looks by the second. One is seen after what was saved, as some are in any real outage.
-        await self.redis.hset(self.keys.incarnation, "t", 1)
-        await self.store.incarnation()
+        await self.redis.hset(self.keys.data_set, "t", 1)
+        await self.store.data_set()
 
     async def restore(self) -> None:
         await self.flush()
@@ -174,7 +174,7 @@ class RedisHarness:
             if value is not None:
                 await self.redis.restore(key, max(0, until_ms), value, absttl=until_ms > 0)
         await self.redis.eval(_ADVANCE, 0, self.prefix, self._advanced_ms - self._saved_at_ms)
-        await self.store.incarnation()
+        await self.store.data_set()
 
     async def cut(self) -> None:
         await self.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")

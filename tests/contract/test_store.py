@@ -432,12 +432,12 @@ class TestWaiters:
 
 
 class TestLossOfAllData:
-    async def test_the_incarnation_stays_until_then(self, harness: Harness) -> None:
-        first = await harness.store.incarnation()
+    async def test_the_data_set_stays_until_then(self, harness: Harness) -> None:
+        first = (await harness.store.data_set()).name
         assert first
-        assert await harness.store.incarnation() == first
+        assert (await harness.store.data_set()).name == first
         await harness.flush()
-        assert await harness.store.incarnation() not in ("", first)
+        assert (await harness.store.data_set()).name not in ("", first)
 
     async def test_a_lately_confirmed_lease_is_written_anew(self, harness: Harness) -> None:
         await claim(harness.store, "right")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.contract.store_harness import LEASE_MS, STEP_MS
+from tests.support.poll import eventually
 from yadtq.store.tasks.verbs import (
     CHANNELS_MOST,
     DAMAGED,
@@ -98,18 +99,49 @@ class TestDamage:
         assert await harness.store.tasks.snapshots(["t"]) == [Snapshot(S.SUCCESS, 1, b"5")]
 
 
+async def name(harness: Harness) -> str:
+    return (await harness.store.data_set()).name
+
+
 class TestBackInTime:
     async def test_it_has_another_name_for_everybody(self, harness: Harness) -> None:
-        before = await harness.store.incarnation()
-        assert await harness.store.incarnation() == before
+        before = await name(harness)
+        assert await name(harness) == before
         await harness.save()
-        assert await harness.store.incarnation() == before
+        assert await name(harness) == before
         await harness.restore()
-        after = await harness.store.incarnation()
+        after = await name(harness)
         assert after != before
-        assert await harness.store.incarnation() == after
+        assert await name(harness) == after
         await harness.restore()
-        assert await harness.store.incarnation() not in (before, after), "twice is told twice"
+        assert await name(harness) not in (before, after), "twice is told twice"
+
+    async def test_what_was_submitted_to_another_data_set_is_not_registered(self, harness: Harness) -> None:
+        """Found by seed 11160 of the simulation: it may have ended in what was lost, and would be QUEUED for ever."""
+        before = await harness.store.data_set()
+        assert await harness.store.tasks.register(["first"], before.name)
+        await harness.save()
+        await harness.restore()
+        after = await harness.store.data_set()
+        assert after.age_s < 60
+        assert not await harness.store.tasks.register(["t"], before.name)
+        assert await status(harness, "t") is None
+        assert await harness.store.tasks.register(["t"], after.name)
+        assert await status(harness, "t") is S.QUEUED
+        await harness.flush()
+        assert not await harness.store.tasks.register(["t"], after.name), "there is none yet"
+        assert await status(harness, "t") is None
+
+    async def test_a_data_set_grows_older(self, harness: Harness) -> None:
+        first = await harness.store.data_set()
+        await harness.advance(50)
+
+        async def older() -> bool:
+            again = await harness.store.data_set()
+            assert again.name == first.name
+            return again.age_s >= first.age_s + 0.05
+
+        await eventually(older)
 
     async def test_what_nobody_confirms_is_unknown(self, harness: Harness) -> None:
         """It may have ended in the time that was lost."""
@@ -182,7 +214,7 @@ class TestBackInTime:
         await harness.save()
         await harness.restore()
         await harness.flush()
-        await harness.store.incarnation()
+        await harness.store.data_set()
         await harness.store.tasks.register(["t"])
         assert await status(harness) is S.QUEUED
 

@@ -77,7 +77,7 @@ def verbs(store: RedisStore) -> dict[str, Callable[[], Awaitable[Any]]]:
         "wait": lambda: tasks.wait("c", ["t"]),
         "unwait": lambda: tasks.unwait("c", ["t"]),
         "bury": lambda: store.deaths.bury("w0"),
-        "incarnation": store.incarnation,
+        "data_set": store.data_set,
     }
 
 
@@ -290,7 +290,7 @@ class TestDamage:
             assert await tasks.snapshots(batch) == [Snapshot(S.FAILED, end.attempt, LARGE) for end in ends]
 
     @pytest.mark.parametrize("damage", ["string", "list", "stream"])
-    @pytest.mark.parametrize("key", ["dead", "data", "incarnation", "probe"])
+    @pytest.mark.parametrize("key", ["dead", "data", "data_set", "probe"])
     async def test_a_damaged_key_of_the_app_stops_nothing(
         self, server: RedisServer, admin: Redis, key: str, damage: str
     ) -> None:
@@ -302,7 +302,7 @@ class TestDamage:
             await store.deaths.bury("w")
             (reply,) = await store.tasks.claim("w", [Claim("u", "n")], 0)
             assert reply.wait_ms > 0, "the certificate counts"
-            assert await store.incarnation() == await store.incarnation()
+            assert (await store.data_set()).name == (await store.data_set()).name
 
     async def test_certificates_of_no_time_go(self, server: RedisServer, admin: Redis) -> None:
         async with opened(server.url) as store:
@@ -371,40 +371,40 @@ class TestDamage:
 class TestBackInTime:
     async def test_a_snapshot_is_noticed_by_who_has_seen_more(self, server: RedisServer, admin: Redis) -> None:
         async with opened(server.url) as store, opened(server.url) as other, opened(server.url) as newcomer:
-            first = await store.incarnation()
-            assert await other.incarnation() == first
+            first = (await store.data_set()).name
+            assert (await other.data_set()).name == first
             await admin.save()
 
             async def seen() -> bool:
-                await store.incarnation()
+                await store.data_set()
                 return store._seen[1] >= 3
 
             await eventually(seen, what="three seconds to be counted")
             await server.kill()  # what was not saved is lost
             await server.start()
-            assert await newcomer.incarnation() == first, "a newcomer can't know"
-            second = await store.incarnation()
+            assert (await newcomer.data_set()).name == first, "a newcomer can't know"
+            second = (await store.data_set()).name
             assert second != first
-            assert await newcomer.incarnation() == await other.incarnation() == second
+            assert (await newcomer.data_set()).name == (await other.data_set()).name == second
 
     async def test_an_older_name_is_no_way_back(self, server: RedisServer, admin: Redis) -> None:
         """A snapshot from before a total loss: its name is an older one, whatever its count."""
         async with opened(server.url) as store:
-            first = await store.incarnation()
+            first = (await store.data_set()).name
             saved = await admin.dump("yadtq:{shop}:data") or b""
             await admin.hset("yadtq:{shop}:data", "b", "7")
             await admin.flushall()
-            second = await store.incarnation()
+            second = (await store.data_set()).name
             assert second != first
             await admin.restore("yadtq:{shop}:data", 0, saved, replace=True)
-            third = await store.incarnation()
+            third = (await store.data_set()).name
             assert third not in (first, second)
             assert await admin.hexists("yadtq:{shop}:data", "m")
 
     async def test_concurrent_looks_are_no_loss(self, server: RedisServer) -> None:
         async with opened(server.url) as store:
             names = {
-                name for _ in range(40) for name in await asyncio.gather(*(store.incarnation() for _ in range(20)))
+                found.name for _ in range(40) for found in await asyncio.gather(*(store.data_set() for _ in range(20)))
             }
         assert len(names) == 1
 

@@ -48,7 +48,7 @@ async def use_every_verb(harness: RedisHarness) -> None:
         ]
     )
     await store.deaths.bury("w0")
-    await store.incarnation()
+    await store.data_set()
 
 
 async def test_every_key_expires_but_two(harness: RedisHarness) -> None:
@@ -68,7 +68,7 @@ async def test_every_key_expires_but_two(harness: RedisHarness) -> None:
         result + "retry:nR": RESULT_TTL_S + 5,
         result + "refused:nS": RESULT_TTL_S,
         harness.keys.dead: -1,
-        harness.keys.incarnation: -1,
+        harness.keys.data_set: -1,
     }
     found = {key: await harness.redis.ttl(key) for key in await harness.all_keys()}
     assert found.keys() == expected.keys()
@@ -85,7 +85,7 @@ async def test_apps_do_not_see_each_other(harness: RedisHarness, stack: Servers,
     await use_every_verb(harness)
     other = RedisHarness(stack.redis, app_name + "2")
     assert await other.store.tasks.snapshots(["done", "queued"]) == [None, None]
-    assert await other.store.incarnation() != await harness.store.incarnation()
+    assert (await other.store.data_set()).name != (await harness.store.data_set()).name
     await other.aclose()
 
 
@@ -156,9 +156,10 @@ async def test_a_lease_ends_on_the_servers_own_clock(stack: Servers, app_name: s
     await quick.aclose()
 
 
-async def test_two_processes_agree_on_the_incarnation(harness: RedisHarness, stack: Servers, app_name: str) -> None:
+async def test_two_processes_agree_on_the_data_set(harness: RedisHarness, stack: Servers, app_name: str) -> None:
     stores = [RedisStore(settings(redis=stack.redis), app_name, random.Random(seed)) for seed in range(5)]
-    assert len(set(await asyncio.gather(*(store.incarnation() for store in stores)))) == 1
+    found = await asyncio.gather(*(store.data_set() for store in stores))
+    assert len({each.name for each in found}) == 1
     for store in stores:
         await store.aclose()
 
@@ -174,7 +175,7 @@ async def test_a_full_server_is_an_outage_and_no_failure(redis_server: Callable[
     with pytest.raises(StoreUnavailable):
         await store.tasks.finish([Finish("t", "n", 1, S.SUCCESS, LARGE)])
     with pytest.raises(StoreUnavailable):
-        await store.incarnation()
+        await store.data_set()
     await store.redis.config_set("maxmemory", "0")
     assert await store.tasks.finish([Finish("t", "n", 1, S.SUCCESS, LARGE)]) == [True]
     await store.aclose()
@@ -189,7 +190,7 @@ async def test_a_replica_is_an_outage_and_no_failure(redis_server: Callable[...,
     with pytest.raises(StoreUnavailable):
         await store.tasks.register(["x"])
     with pytest.raises(StoreUnavailable):
-        await store.incarnation()
+        await store.data_set()
     await store.aclose()
 
 
@@ -198,7 +199,7 @@ async def test_a_server_that_is_not_there_is_a_typed_error_in_one_line(
 ) -> None:
     server = redis_server()  # never started: its port is reserved and closed
     store = RedisStore(settings(redis=server.url), "away", random.Random(0))
-    for call in (store.start(), store.tasks.register(["t"]), store.incarnation(), store.tasks.snapshots(["t"])):
+    for call in (store.start(), store.tasks.register(["t"]), store.data_set(), store.tasks.snapshots(["t"])):
         with pytest.raises(StoreUnavailable) as caught:
             await call
         assert "\n" not in str(caught.value)
@@ -224,11 +225,11 @@ async def test_a_restart_that_keeps_data_changes_nothing(redis_server: Callable[
     server = redis_server()
     await server.start(aof=True)
     store = RedisStore(settings(redis=server.url), "restart", random.Random(0))
-    before = await store.incarnation()
+    before = (await store.data_set()).name
     await store.tasks.claim("w", [Claim("t", "n")], 0)
     await server.restart()
     assert await store.tasks.finish([Finish("t", "n", 1, S.SUCCESS, LARGE)]) == [True]
-    assert await store.incarnation() == before
+    assert (await store.data_set()).name == before
     await store.aclose()
 
 

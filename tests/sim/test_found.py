@@ -11,7 +11,7 @@ from yadtq.testing.sim.swarm import run_seed
 
 FOUND = (
     (6, "a worker with all slots taken span as soon as something parked was due"),
-    (2, "a client that had not yet asked for the incarnation waited for ever after a loss of data"),
+    (2, "a client that had not yet asked for the data set waited for ever after a loss of data"),
     (139, "result() said TaskNotFound of a task whose registration an outage of Redis had held up"),
     (34, "tasks stayed unknown to Redis if all workers died soon after it had lost its data"),
     (47, "a worker that had been evicted unnoticed set a committed offset back with an old tracker"),
@@ -20,6 +20,7 @@ FOUND = (
         6035,
         "after a rebalance and a loss of data, tasks that had ended were registered again, and a waiter waited for ever",
     ),
+    (11160, "a client registered a task whose end Redis had lost meanwhile, and it was QUEUED for ever"),
 )
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from yadtq.client.client import Client
+    from yadtq.store.verbs import DataSet
 
 
 class Loop(Service):
@@ -145,7 +146,7 @@ class TestRealServices:
         await exercise_service(lambda: Waiters(bench.outside, bench.app.settings))
 
     async def test_the_registrar_keeps_the_contract(self, bench: ClientBench) -> None:
-        await exercise_service(lambda: Registrar(bench.store.tasks, 0.3))
+        await exercise_service(lambda: Registrar(bench.store, bench.outside.clock, 0.3))
 
 
 class TestClient:
@@ -170,11 +171,11 @@ class TestClient:
         waiting = asyncio.create_task(handle.result())
         await eventually(lambda: len(client._waiters) == 1)
 
-        async def broken() -> str:
+        async def broken() -> DataSet:
             raise RuntimeError("what nobody has thought of")
 
         with monkeypatch.context() as patch:
-            patch.setattr(bench.store, "incarnation", broken)
+            patch.setattr(bench.store, "data_set", broken)
             client._waiters._recheck_now.set()
             with pytest.raises(ServiceFailed, match="nobody has thought of"):
                 async with asyncio.timeout(3):
@@ -187,7 +188,7 @@ class TestClient:
     async def test_a_registrar_that_fails_refuses_submits_until_it_works(
         self, bench: ClientBench, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        async def broken(task_ids: object) -> None:
+        async def broken(task_ids: object, data_set: str) -> bool:
             raise RuntimeError("what nobody has thought of")
 
         with monkeypatch.context() as patch:
@@ -209,7 +210,7 @@ class TestClient:
     ) -> None:
         never = asyncio.Event()
 
-        async def hangs(task_ids: object) -> None:
+        async def hangs(task_ids: object, data_set: str) -> None:
             await never.wait()
 
         monkeypatch.setattr(bench.store.tasks, "register", hangs)

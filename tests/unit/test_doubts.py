@@ -13,7 +13,7 @@ from yadtq.wire.states import TaskStatus
 
 SETTINGS = Settings.load(redis_timeout_s=2.0)
 KNOWN_AFTER_S = 2.5
-LOST_AFTER_S = 17.0
+LOST_AFTER_S = 20.5
 
 
 @pytest.fixture

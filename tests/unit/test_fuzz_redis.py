@@ -97,7 +97,7 @@ def verbs(store: RedisStore) -> list[Callable[[], Awaitable[Any]]]:
         lambda: tasks.unwait("c", IDS),
         lambda: tasks.fetch_large(IDS, [Snapshot(S.SUCCESS, 1, b"@nS"), None]),
         lambda: store.deaths.bury("w"),
-        store.incarnation,
+        store.data_set,
     ]
 
 

@@ -40,12 +40,12 @@ class Given:
     """A log of six tasks, `t0` to `t5`, and Redis without a word of them."""
 
     def __init__(self) -> None:
-        clock = ManualClock()
-        cluster = MemoryBroker(clock)
+        self.clock = clock = ManualClock()
+        self.cluster = cluster = MemoryBroker(clock)
         cluster.create_topic(P0[0], 1)
         for number in range(RECORDS):
             cluster.append(OutRecord(P0[0], make_value("any", f"t{number}"), b""))
-        settings = Settings.load()
+        self.settings = settings = Settings.load()
         self.store = MemoryStore(clock, random.Random(1), settings)
         self.partitions = Partitions()
         self.partitions.assign({P0: ""})
@@ -55,7 +55,11 @@ class Given:
             clock=clock, broker=cluster.for_app(TopicNames("t"), settings), store=self.store, settings=settings
         )
         self.rebuilder = Rebuilder(
-            outside=outside, partitions=self.partitions, consumer=self.reader, data_set=lambda: self.data_set
+            outside=outside,
+            settings=settings,
+            partitions=self.partitions,
+            consumer=self.reader,
+            data_set=lambda: self.data_set,
         )
 
     def receive(self, *, ended: int) -> None:
@@ -106,6 +110,22 @@ async def test_one_look_is_enough_for_each_data_set(given: Given) -> None:
     given.data_set += "b"
     await given.rebuilder.tick()
     assert await given.known() == {"t3", "t4", "t5"}
+
+
+async def test_what_was_on_its_way_to_kafka_during_the_loss_is_known_by_the_last_look(given: Given) -> None:
+    """Its client can't know whether it has ended in what was lost, and leaves it to the workers."""
+    given.receive(ended=2)
+    await given.rebuilder.tick()
+    given.cluster.append(OutRecord(P0[0], make_value("any", "late"), b""))
+    await given.rebuilder.tick()
+    assert await given.store.tasks.snapshots(["late"]) == [None], "one look at once, one at the end"
+    given.clock.advance(given.settings.submit_timeout_s + given.settings.redis_timeout_s)
+    given.store.tasks.clear()
+    await given.rebuilder.tick()
+    assert [found is not None for found in await given.store.tasks.snapshots(["t3", "late"])] == [False, True]
+    given.store.tasks.clear()
+    await given.rebuilder.tick()
+    assert await given.store.tasks.snapshots(["late"]) == [None], "then never again"
 
 
 async def test_an_unknown_position_is_waited_for(given: Given) -> None:

@@ -51,7 +51,7 @@ async def running(waiters: Waiters) -> AsyncIterator[Waiters]:
 @pytest.fixture
 async def waiters(clock: ManualClock, store: MemoryStore) -> AsyncIterator[Waiters]:
     async with running(Waiters(memory_outside(clock=clock, store=store), SETTINGS)) as waiters:
-        await eventually(lambda: waiters._doubts._incarnation)
+        await eventually(lambda: waiters._doubts._data_set)
         yield waiters
 
 

@@ -35,21 +35,25 @@ class Doubts:
         self._clock = clock
         #: In the order in which they began.
         self._since: dict[str, float] = {}
-        self._incarnation: str | None = None
+        self._data_set: str | None = None
         #: Whether Redis has lost data since this client began.
         self.has_lost = False
         # A registration is sent after BUSY_LINGER_S, and again if the call timed out after `redis_timeout_s`.
         self._registered_after_s = settings.redis_timeout_s + BUSY_LINGER_S + _MARGIN_S
         # After a loss workers write what they hold within two heartbeats, and what they claim next as soon as leases
-        # and sessions allow. What is still unknown then had ended before the loss.
-        self._lost_after_s = settings.lease_s + settings.session_timeout_s + 2 * settings.heartbeat_s
+        # and sessions allow; what was on its way to Kafka then is registered by the second look of `rebuilder.py`. What is
+        # still unknown after that had ended before the loss.
+        self._lost_after_s = max(
+            settings.lease_s + settings.session_timeout_s + 2 * settings.heartbeat_s,
+            settings.submit_timeout_s + settings.redis_timeout_s + 3 * settings.heartbeat_s,
+        )
 
-    def notice(self, incarnation: str) -> None:
-        """incarnation: of the data set, as Redis says now."""
-        if self._incarnation not in (None, incarnation):
-            log.error("Redis has lost its data, or went back in time (%s is now %s)", self._incarnation, incarnation)
+    def notice(self, data_set: str) -> None:
+        """data_set: its name, as Redis says now."""
+        if self._data_set not in (None, data_set):
+            log.error("Redis has lost its data, or went back in time (%s is now %s)", self._data_set, data_set)
             self.has_lost = True
-        self._incarnation = incarnation
+        self._data_set = data_set
 
     def outage(self) -> None:
         """Redis did not answer. A task that was unknown before may have waited for its registration since then: count

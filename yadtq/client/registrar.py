@@ -5,6 +5,10 @@ cost a third of the submit and add no information to the acknowledgement. So a s
 acknowledged it, the record follows within `LINGER_S` (`BUSY_LINGER_S` while submits follow each other), and this client
 never notices the delay: it flushes before it reads. While Redis is away the records are kept, and new submits are
 refused: their status could not be read.
+
+A record names the data set that Redis held when its task was submitted. If Redis has lost that one meanwhile, the task may
+have ended before the loss, and QUEUED would stay for ever. So what was submitted before a loss is left to the workers,
+which register again what Kafka holds as unfinished (delivery/rebuilder.py).
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import anyio
@@ -25,7 +30,8 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus as Started
 
     from yadtq.errors import YadtqError
-    from yadtq.store.tasks.verbs import Tasks
+    from yadtq.runtime.clock import Clock
+    from yadtq.store.verbs import Store
 
 __all__ = ["BUSY_LINGER_S", "LINGER_S", "Registrar"]
 
@@ -35,6 +41,8 @@ LINGER_S = 0.01
 BUSY_LINGER_S = 0.05
 _MOST = 1_000
 _OUTAGE_RETRY_S = 0.25
+#: The name of no data set: the first write finds out which there is.
+_UNKNOWN = "?"
 
 
 class Registrar(Service):
@@ -45,10 +53,15 @@ class Registrar(Service):
 
     name = "registrar"
 
-    def __init__(self, tasks: Tasks, timeout_s: float) -> None:
-        self._tasks = tasks
+    def __init__(self, store: Store, clock: Clock, timeout_s: float) -> None:
+        self._store = store
+        self._clock = clock
         self._timeout_s = timeout_s
+        #: Parallel lists: ids, and when each was sent (monotonic).
         self._pending: list[str] = []
+        self._since: list[float] = []
+        #: The data set in which all of them were submitted.
+        self._data_set = _UNKNOWN
         self._added = 0
         self._written = 0
         self._woken = asyncio.Event()
@@ -63,11 +76,13 @@ class Registrar(Service):
         if self._outage is not None:
             raise StoreUnavailable(f"nothing was sent: {self._outage}")
 
-    def add(self, task_ids: Iterable[str]) -> None:
-        """To be registered soon."""
+    def add(self, task_ids: Iterable[str], sent_at: float) -> None:
+        """To be registered soon. sent_at: monotonic, a moment before they went to Kafka."""
         before = len(self._pending)
         self._pending.extend(task_ids)
-        self._added += len(self._pending) - before
+        count = len(self._pending) - before
+        self._since.extend(repeat(sent_at, count))
+        self._added += count
         self._woken.set()
 
     def is_pending(self, task_id: str) -> bool:
@@ -136,7 +151,11 @@ class Registrar(Service):
 
     async def _write(self, task_ids: list[str]) -> bool:
         try:
-            await self._tasks.register(task_ids)
+            if await self._store.tasks.register(task_ids, self._data_set):
+                del self._pending[: len(task_ids)], self._since[: len(task_ids)]
+                self._written += len(task_ids)
+            else:
+                await self._leave_lost()
         except StoreUnavailable as error:
             if self._outage is None:
                 log.warning("submits are refused until Redis answers: %s", error)
@@ -145,10 +164,20 @@ class Registrar(Service):
             await anyio.sleep(_OUTAGE_RETRY_S)
             return False
         self._outage = None
-        del self._pending[: len(task_ids)]
-        self._written += len(task_ids)
         self._tell_end()
         return True
+
+    async def _leave_lost(self) -> None:
+        """Redis holds another data set: this client registers only what it surely sent after the birth of that one."""
+        self._data_set, age_s = await self._store.data_set()
+        # The birth was no later than this. What was sent while the answer was on its way is left to the workers, too.
+        born = self._clock.monotonic() - age_s
+        kept = [at for at, sent_at in enumerate(self._since) if sent_at >= born]
+        if lost := len(self._since) - len(kept):
+            log.warning("Redis lost its data before it was told of %d tasks: workers register what is unfinished", lost)
+            self._pending = [self._pending[at] for at in kept]
+            self._since = [self._since[at] for at in kept]
+            self._written += lost
 
     def _tell_end(self) -> None:
         self._wrote.set()

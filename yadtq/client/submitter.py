@@ -253,13 +253,15 @@ class Submitter:
 
     async def _send(self, entries: Sequence[_Entry]) -> list[YadtqError | None]:
         """Each has its own answer: None where it is in Kafka."""
+        sent_at = self._outside.clock.monotonic()
         try:
             await self._producer.append([OutRecord(*entry[1:]) for entry in entries])
         except (BrokerRefused, BrokerUnavailable) as error:
             answers = _answers(entries, error)
-            self._registrar.add([entry[0] for entry, answer in zip(entries, answers, strict=True) if answer is None])
+            accepted = [entry[0] for entry, answer in zip(entries, answers, strict=True) if answer is None]
+            self._registrar.add(accepted, sent_at)
             return answers
-        self._registrar.add([entry[0] for entry in entries])
+        self._registrar.add([entry[0] for entry in entries], sent_at)
         return [None] * len(entries)
 
     async def _admit(self, count: int) -> None:

@@ -220,7 +220,7 @@ class Waiters(Service):
     async def _look_for_loss(self) -> bool:
         """Whether Redis answers."""
         try:
-            self._doubts.notice(await self._store.incarnation())
+            self._doubts.notice((await self._store.data_set()).name)
         except StoreUnavailable as error:
             self._doubts.outage()
             log.debug("the data set can't be checked: %s", error)

@@ -3,6 +3,10 @@
 The tasks themselves do not depend on it: they are claimed from their records, known to Redis or not. But without it, a
 status call for a task in a long backlog would raise `TaskNotFound`, and a call that waits for its result `ResultLost`.
 Each worker does its own partitions; registering a task that is known already changes nothing.
+
+Clients leave to the workers what they sent before the loss and had not registered yet (client/registrar.py). Such a record
+may reach Kafka a little later, so a partition is read twice: at once, and from there on when no such record can come any
+more.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from yadtq.delivery.partitions import Partitions
     from yadtq.outside import Outside
     from yadtq.runtime.seams import Partition, TaskConsumer
+    from yadtq.settings import Settings
 
 __all__ = ["Rebuilder"]
 
@@ -44,7 +49,13 @@ class Rebuilder(Periodic):
     stage = Stage.INTAKE
 
     def __init__(
-        self, *, outside: Outside, partitions: Partitions, consumer: TaskConsumer, data_set: Callable[[], str]
+        self,
+        *,
+        outside: Outside,
+        settings: Settings,
+        partitions: Partitions,
+        consumer: TaskConsumer,
+        data_set: Callable[[], str],
     ) -> None:
         super().__init__()
         self._tasks = outside.store.tasks
@@ -52,8 +63,14 @@ class Rebuilder(Periodic):
         self._partitions = partitions
         self._consumer = consumer
         self._data_set = data_set
-        #: The data set for which a partition needs no further check.
-        self._done: dict[Partition, str] = {}
+        self._clock = outside.clock
+        self._settled_s = settings.submit_timeout_s + settings.redis_timeout_s
+        #: The data set that all of this is about, and when it was noticed (monotonic).
+        self._noticed = ("", 0.0)
+        #: Partitions that need no further check.
+        self._done: set[Partition] = set()
+        #: Partitions that were read once, and up to where.
+        self._read_to: dict[Partition, int] = {}
         #: How many checks ago a partition was assigned.
         self._silent: dict[Partition, int] = {}
 
@@ -65,26 +82,38 @@ class Rebuilder(Periodic):
         born_ms, _, _ = data_set.partition("-")
         if not born_ms.isdigit():
             return
-        self._done = {each: self._done[each] for each in partitions.assigned if each in self._done}
+        if data_set != self._noticed[0]:
+            self._noticed = (data_set, self._clock.monotonic())
+            self._done.clear()
+            self._read_to.clear()
+        self._done.intersection_update(partitions.assigned)
+        self._read_to = {each: self._read_to[each] for each in partitions.assigned if each in self._read_to}
         self._silent = {each: self._silent.get(each, 0) + 1 for each in partitions.assigned}
         for partition in partitions.assigned:
-            if self._done.get(partition) == data_set:
-                continue
-            oldest_ms = partitions.oldest_ms(partition)
-            if oldest_ms is None:
-                # The first batch tells how old the backlog is. If there is no room for one, its age is unknown, and it
-                # is registered.
-                if self._silent[partition] < _SILENT_LOOKS or await self._is_empty(partition):
-                    continue
-                oldest_ms = 0
-            try:
-                if oldest_ms < int(born_ms) + _SKEW_MS:
-                    count = await self._rebuild(partition)
-                    log.info("%d tasks of %s/%d are known to Redis again", count, *partition)
-            except (BrokerUnavailable, StoreUnavailable) as error:
-                log.info("the backlog of %s/%d can't be registered yet: %s", *partition, error)
-            else:
-                self._done[partition] = data_set
+            if partition not in self._done:
+                await self._check(partition, int(born_ms))
+
+    async def _check(self, partition: Partition, born_ms: int) -> None:
+        settled = self._clock.monotonic() - self._noticed[1] >= self._settled_s
+        if partition in self._read_to and not settled:
+            return
+        oldest_ms = self._partitions.oldest_ms(partition)
+        if oldest_ms is None:
+            # The first batch tells how old the backlog is. If there is no room for one, its age is unknown, and it is
+            # registered.
+            if self._silent[partition] < _SILENT_LOOKS or await self._is_empty(partition):
+                return
+            oldest_ms = 0
+        try:
+            if oldest_ms < born_ms + _SKEW_MS:
+                count = await self._rebuild(partition)
+                log.info("%d tasks of %s/%d are known to Redis again", count, *partition)
+                if not settled:
+                    return
+        except (BrokerUnavailable, StoreUnavailable) as error:
+            log.info("the backlog of %s/%d can't be registered yet: %s", *partition, error)
+        else:
+            self._done.add(partition)
 
     async def _is_empty(self, partition: Partition) -> bool:
         position = await self._consumer.position(partition)
@@ -99,13 +128,15 @@ class Rebuilder(Periodic):
             raise BrokerUnavailable("its position is not known")
         # After a rebalance the position goes back to what is committed: what this worker has seen comes again, and is
         # dropped.
-        position = max(position, self._partitions.seen_to(partition))
+        position = max(position, self._partitions.seen_to(partition), self._read_to.get(partition, 0))
         count = await self._register([delivery.record.value for delivery in self._partitions.in_flight(partition)])
         async with aclosing(self._broker.read(topic, {number: position})) as batches:
             async for records in batches:
                 count += await self._register([record.value for record in records])
+                position = records[-1].offset + 1
                 if self._stopped.is_set():
-                    break
+                    return count
+        self._read_to[partition] = position
         return count
 
     async def _register(self, values: list[bytes | None]) -> int:

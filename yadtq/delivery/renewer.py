@@ -66,15 +66,15 @@ class Renewer(Periodic):
         # A younger lease is a heartbeat old at most; most tasks end before theirs is ever renewed.
         due = [attempt for attempt in self._held() if now - attempt.lease_at >= self._interval_s / 2]
         try:
-            incarnation = await self._store.incarnation()
+            data_set = (await self._store.data_set()).name
             for at in range(0, len(due), _MOST):
                 await self._renew(due[at : at + _MOST], now)
         except StoreUnavailable:
             return  # the store itself logs it; leases last for some more rounds
-        if self.data_set not in ("", incarnation):
-            log.error("Redis has lost its data, or went back in time (%s is now %s)", self.data_set, incarnation)
+        if self.data_set not in ("", data_set):
+            log.error("Redis has lost its data, or went back in time (%s is now %s)", self.data_set, data_set)
             self._on_data_lost()
-        self.data_set = incarnation
+        self.data_set = data_set
 
     async def _renew(self, attempts: list[Attempt], now: float) -> None:
         leases = [

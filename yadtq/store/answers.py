@@ -18,7 +18,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from yadtq.errors import StoreUnavailable
 from yadtq.shown import shown, shown_value
 
-__all__ = ["Misread", "integers", "nothing", "refuses", "text_of", "unavailable"]
+__all__ = ["Misread", "integers", "nothing", "refuses", "text_of", "unavailable", "yes_or_no"]
 
 #: Temporary error answers: the server is reachable and can't serve now.
 _PASSING = (
@@ -73,3 +73,8 @@ def nothing(answer: Any) -> None:
     """Of a script that returns nothing. Raises `Misread`."""
     if answer is not None:
         raise Misread(f"expected nothing, got {shown_value(answer, 200)}")
+
+
+def yes_or_no(answer: Any) -> bool:
+    """Of a script that returns 1 or 0. Raises `Misread`."""
+    return integers([answer], 1, 0)[0] == 1

@@ -20,7 +20,7 @@ r result or error (JSON, or `@n`: in the key of its own) · c channels
 of waiters · m mark of the data set under which it was confirmed after Redis went back in time.
 A key of a task that can't be read is renamed to `yadtq:{app}:t:<id>{damaged}`, and kept for queued ttl.
 
-Fields of the data set (incarnation.lua): i name · b count of reads, increased once a second at most · t ms of the last
+Fields of the data set (data_set.lua): i name · b count of reads, increased once a second at most · t ms of the last
 one · m mark, if Redis went back in time since the last total loss.
 """
 
@@ -32,7 +32,7 @@ __all__ = ["Keys"]
 class Keys:
     """Key builders of one app."""
 
-    __slots__ = ("control", "dead", "incarnation", "probe", "result", "task", "waiter")
+    __slots__ = ("control", "data_set", "dead", "probe", "result", "task", "waiter")
 
     def __init__(self, app: str) -> None:
         prefix = f"yadtq:{{{app}}}:"
@@ -42,6 +42,6 @@ class Keys:
         self.waiter = prefix + "c:"
         #: whole keys
         self.dead = prefix + "dead"
-        self.incarnation = prefix + "data"
+        self.data_set = prefix + "data"
         self.probe = prefix + "probe"
         self.control = prefix + "ctl"

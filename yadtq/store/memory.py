@@ -12,6 +12,7 @@ from yadtq.settings import Settings
 from yadtq.store.deaths.memory import CONTROL, MemoryDeaths
 from yadtq.store.memory_server import MemoryServer
 from yadtq.store.tasks.memory import ENDS, MemoryTasks
+from yadtq.store.verbs import DataSet
 
 if TYPE_CHECKING:
     import random
@@ -40,7 +41,6 @@ class MemoryStore:
         self.deaths = MemoryDeaths(self.server)
         self.tasks = MemoryTasks(self.server, self.deaths, settings or Settings.load())
         self._chance = chance
-        self._incarnation = ""
 
     @property
     def down(self) -> bool:
@@ -55,7 +55,7 @@ class MemoryStore:
         """Lose all data, as a server without persistence does in a restart. Subscriptions stay."""
         self.tasks.clear()
         self.deaths.clear()
-        self._incarnation = self.server.mark = ""
+        self.server.data_set = self.server.mark = ""
 
     def snapshot(self) -> Saved:
         """The data set as it is now."""
@@ -64,11 +64,11 @@ class MemoryStore:
     def restore(self, saved: Saved) -> None:
         """Go back in time, as a server does that comes back from a snapshot. Subscriptions stay.
 
-        Everyone who asks for the incarnation learns of it. (Redis finds it out when somebody asks who has seen more.)
+        Everyone who asks for the data set learns of it. (Redis finds it out when somebody asks who has seen more.)
         """
         self.tasks.load(saved.tasks)
         self.deaths.load(saved.deaths)
-        self._incarnation = self.server.mark = self._name()
+        self.server.data_set = self.server.mark = self._name()
 
     async def start(self) -> None:
         await self.server.reach()
@@ -76,13 +76,16 @@ class MemoryStore:
     async def aclose(self) -> None:
         """The data stay."""
 
-    async def incarnation(self) -> str:
+    async def data_set(self) -> DataSet:
         await self.server.reach()
-        self._incarnation = self._incarnation or self._name()
-        return self._incarnation
+        name = self.server.data_set = self.server.data_set or self._name()
+        return DataSet(name, max(0, self._now_ms() - int(name.partition("-")[0])) / 1000)
 
     def _name(self) -> str:
-        return f"{round(self.server.clock.time() * 1000)}-{self._chance.getrandbits(64):016x}"
+        return f"{self._now_ms()}-{self._chance.getrandbits(64):016x}"
+
+    def _now_ms(self) -> int:
+        return round(self.server.clock.time() * 1000)
 
     def hear_control(self, on_message: Callable[[bytes], None], on_gap: Callable[[], None]) -> Service:
         return _Listening(self.server, CONTROL, on_message, on_gap)

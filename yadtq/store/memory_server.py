@@ -16,11 +16,14 @@ __all__ = ["MemoryServer"]
 
 
 class MemoryServer:
-    """down: True: it doesn't answer. mark: of the data set, if it went back in time."""
+    """down: True: it doesn't answer. data_set: its name, "" until it has one. mark: of the data set, if it went back in
+    time.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.down = False
+        self.data_set = ""
         self.mark = ""
         #: By channel, what to call with each message. On the publisher's stack: it must not do more than post it.
         self.channels: dict[str, list[Callable[[Any], None]]] = {}

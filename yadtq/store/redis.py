@@ -14,6 +14,7 @@ from yadtq.store.probe import probe
 from yadtq.store.scripts import Script, Scripts
 from yadtq.store.subscription import Subscription
 from yadtq.store.tasks.redis import RedisTasks, parse_news
+from yadtq.store.verbs import DataSet
 
 if TYPE_CHECKING:
     import random
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisStore"]
 
-_INCARNATION = Script("incarnation")
+_DATA_SET = Script("data_set")
 
 
 class RedisStore:
@@ -61,13 +62,13 @@ class RedisStore:
     async def aclose(self) -> None:
         await self._link.aclose()
 
-    async def incarnation(self) -> str:
+    async def data_set(self) -> DataSet:
         name, count = self._seen
         args = [f"{self._chance.getrandbits(64):016x}", name, count]
-        name, count = await self._scripts.call(_INCARNATION, [self.keys.incarnation], args, _name_and_count)
+        name, count, age_ms = await self._scripts.call(_DATA_SET, [self.keys.data_set], args, _data_set)
         # Answers of two calls may come in either order.
         self._seen = (name, max(count, self._seen[1]) if name == self._seen[0] else count)
-        return name
+        return DataSet(name, age_ms / 1000)
 
     def hear_control(self, on_message: Callable[[bytes], None], on_gap: Callable[[], None]) -> Subscription:
         return Subscription(self._link, self.keys.control, on_message, on_gap)
@@ -80,7 +81,7 @@ class RedisStore:
         )
 
 
-def _name_and_count(answer: Any) -> tuple[str, int]:
-    if type(answer) is list and len(answer) == 2 and type(answer[0]) is bytes and type(answer[1]) is int:
-        return answer[0].decode(errors="replace"), answer[1]
-    raise Misread("expected the name and count of the data set")
+def _data_set(answer: Any) -> tuple[str, int, int]:
+    if type(answer) is list and [type(part) for part in answer] == [bytes, int, int]:
+        return answer[0].decode(errors="replace"), answer[1], answer[2]
+    raise Misread("expected the name, count and age of the data set")

@@ -5,7 +5,7 @@ Internal: not a plug-in interface, and it may change in any release.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -14,10 +14,17 @@ if TYPE_CHECKING:
     from yadtq.store.deaths.verbs import Deaths
     from yadtq.store.tasks.verbs import Snapshot, Tasks
 
-__all__ = ["News", "Store"]
+__all__ = ["DataSet", "News", "Store"]
 
 News = tuple[str, "Snapshot"]
 """(task id, how it ended). A large payload is only named in it: see `Tasks.fetch_large`."""
+
+
+class DataSet(NamedTuple):
+    """name: another one means that data were lost, all of them or the latest. age_s: since Redis gave it this name."""
+
+    name: str
+    age_s: float = 0.0
 
 
 class Store(Protocol):
@@ -38,8 +45,8 @@ class Store(Protocol):
 
     async def aclose(self) -> None: ...
 
-    async def incarnation(self) -> str:
-        """The name of Redis's data set. If it has changed, data were lost: all of them, or the latest.
+    async def data_set(self) -> DataSet:
+        """What Redis holds now. If the name has changed, data were lost: all of them, or the latest.
 
         The latter if Redis went back in time (a snapshot, a replica that lagged). A caller that has asked before
         detects this, so long-lived processes ask every few seconds. Raises `StoreUnavailable`.

@@ -198,6 +198,7 @@ class _Assembly:
         )
         self.rebuilder = Rebuilder(
             outside=outside,
+            settings=self._settings,
             partitions=self.partitions,
             consumer=self.consumer,
             data_set=lambda: self.renewer.data_set,

@@ -119,8 +119,10 @@ class MemoryTasks:
                     found[task_id] = {"damaged": "yes"}
         return found
 
-    async def register(self, task_ids: Sequence[str]) -> None:
+    async def register(self, task_ids: Sequence[str], data_set: str = "") -> bool:
         await self._server.reach()
+        if data_set not in ("", self._server.data_set):
+            return False
         for task_id in task_ids:
             task = self._find(task_id) or self._create(task_id)
             if task.damaged:
@@ -130,6 +132,7 @@ class MemoryTasks:
                 self._expire(task, self._settings.queued_ttl_s)
             if self._server.mark:
                 task.mark = self._server.mark
+        return True
 
     async def claim(self, worker: str, claims: Sequence[Claim], suspects: int) -> list[ClaimReply]:
         await self._server.reach()

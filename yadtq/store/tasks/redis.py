@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from yadtq.store.answers import Misread, integers, nothing
+from yadtq.store.answers import Misread, integers, nothing, yes_or_no
 from yadtq.store.scripts import Script, Scripts
 from yadtq.store.tasks.verbs import (
     CHANNELS_MOST,
@@ -54,10 +54,10 @@ class RedisTasks:
         self._settings = settings
         self._lease_ms = int(settings.lease_s * 1000)
 
-    async def register(self, task_ids: Sequence[str]) -> None:
+    async def register(self, task_ids: Sequence[str], data_set: str = "") -> bool:
         prefix = self._keys.task
-        keys = [self._keys.incarnation, *(prefix + id_ for id_ in task_ids)]
-        await self._scripts.call(_REGISTER, keys, [self._settings.queued_ttl_s], nothing)
+        keys = [self._keys.data_set, *(prefix + id_ for id_ in task_ids)]
+        return await self._scripts.call(_REGISTER, keys, [self._settings.queued_ttl_s, data_set], yes_or_no)
 
     async def claim(self, worker: str, claims: Sequence[Claim], suspects: int) -> list[ClaimReply]:
         prefix = self._keys.task
@@ -129,7 +129,7 @@ class RedisTasks:
         await self._scripts.call(_UNWAIT, [self._keys.task + id_ for id_ in task_ids], [channel], nothing)
 
     async def _read(self, channel: str, task_ids: Sequence[str]) -> list[Found]:
-        keys = [self._keys.incarnation, *(self._keys.task + id_ for id_ in task_ids)]
+        keys = [self._keys.data_set, *(self._keys.task + id_ for id_ in task_ids)]
         args = [channel, WAIT_TTL_S, CHANNELS_MOST]
         found = await self._scripts.call(_WAIT, keys, args, lambda answer: _parse_states(answer, len(task_ids)))
         return await self.fetch_large(task_ids, found)

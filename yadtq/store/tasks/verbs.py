@@ -120,8 +120,12 @@ class Tasks(Protocol):
     "fenced" for a renewal, release or finish. A restorable attempt overwrites it.
     """
 
-    async def register(self, task_ids: Sequence[str]) -> None:
-        """QUEUED for every id that is not known yet. Call it only for tasks that Kafka holds."""
+    async def register(self, task_ids: Sequence[str], data_set: str = "") -> bool:
+        """QUEUED for every id that is not known yet. Call it only for tasks that Kafka holds.
+
+        data_set: the name of the one in which they were submitted; on another one nothing is written, and the answer is
+        False, since they may have ended in what was lost. Empty: Kafka holds them as unfinished now.
+        """
         ...
 
     async def claim(self, worker: str, claims: Sequence[Claim], suspects: int) -> list[ClaimReply]:

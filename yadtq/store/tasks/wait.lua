@@ -1,5 +1,5 @@
 -- Read tasks, and in the same step register a waiter with those that are not final, so that no final state is missed.
--- KEYS    1 the data set (incarnation.lua), 2.. task hashes
+-- KEYS    1 the data set (data_set.lua), 2.. task hashes
 -- ARGV    1 channel (without prefix; empty: only read), 2 ttl in seconds of the registration with an unknown task,
 --         3 channels that a task may have: the oldest one is removed, and is added again with its next re-check
 -- returns three values for each task: state letter or false, attempt, payload (of a final state, or R's last error)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from yadtq.store.deaths.verbs import Deaths
     from yadtq.store.memory import Saved
     from yadtq.store.tasks.verbs import Tasks
-    from yadtq.store.verbs import News
+    from yadtq.store.verbs import DataSet, News
     from yadtq.testing.sim.node import SimClock
     from yadtq.testing.sim.world import World
 
@@ -37,6 +37,8 @@ __all__ = ["SimRedis", "SimStore"]
 
 _RECONNECT_S = 0.5
 _NOTICED_S = 5.0
+#: Which argument of a verb says what it is about, if it is not the last one.
+_ITEMS_AT = {"register": 0, "claim": 1, "fetch_large": 0}
 
 
 class SimRedis(Server):
@@ -121,8 +123,8 @@ class SimStore:
     async def aclose(self) -> None:
         await asyncio.sleep(0)
 
-    async def incarnation(self) -> str:
-        return cast("str", await self.ask("incarnation", lambda: step(self._redis.data.incarnation())))
+    async def data_set(self) -> DataSet:
+        return cast("DataSet", await self.ask("data_set", lambda: step(self._redis.data.data_set())))
 
     def hear_control(self, on_message: Callable[[bytes], None], on_gap: Callable[[], None]) -> Service:
         channel = self._redis.data.server.channels.setdefault(CONTROL, [])
@@ -153,7 +155,7 @@ class _Family:
 
 def _words(verb: str, args: tuple[Any, ...]) -> str:
     """What a call is about, for the log of events."""
-    items = args[-1] if verb not in ("claim", "fetch_large") else args[1] if verb == "claim" else args[0]
+    items = args[_ITEMS_AT.get(verb, -1)]
     if isinstance(items, str):
         return items
     if len(items) > 8:

@@ -4,7 +4,7 @@
 -- is confirmed after that is told from what is only remembered (register.lua, wait.lua).
 -- KEYS    1 the data set
 -- ARGV    1 random, for a new name, 2 the name that the caller has seen, 3 the count that it has seen
--- returns name and count
+-- returns name, count and age in ms
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local found = redis.pcall('HMGET', KEYS[1], 'i', 'b', 't')
@@ -24,14 +24,14 @@ end
 if not (name and count and at and count >= 0 and count < 1e15) then
   redis.call('HSET', KEYS[1], 'i', fresh, 'b', 1, 't', string.format('%d', now))
   redis.call('HDEL', KEYS[1], 'm')
-  return { fresh, 1 }
+  return { fresh, 1, 0 }
 end
 if (name == ARGV[2] and count < tonumber(ARGV[3])) or began(name) < began(ARGV[2]) then
   redis.call('HSET', KEYS[1], 'i', fresh, 'b', 1, 't', string.format('%d', now), 'm', ARGV[1])
-  return { fresh, 1 }
+  return { fresh, 1, 0 }
 end
 if now - at >= 1000 or now < at then
   count = count + 1
   redis.call('HSET', KEYS[1], 'b', count, 't', string.format('%d', now))
 end
-return { name, count }
+return { name, count, math.max(0, now - began(name)) }
