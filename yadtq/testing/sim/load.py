@@ -37,7 +37,8 @@ RETRIES = 3
 #: The time limit of `slow`.
 LIMIT_S = 1.0
 #: A client asks again after so long.
-_PATIENCE_S = 20.0
+#: Longer than it takes to tell that a result is lost: `Doubts` begins again with each call.
+_PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
