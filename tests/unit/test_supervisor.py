@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +16,7 @@ from tests.support.supervision import FakeProcess, Fleet, HeartbeatTopic
 from yadtq.errors import BrokerUnavailable
 from yadtq.supervisor.supervisor import Intent
 from yadtq.supervisor.twins import Twins
-from yadtq.supervisor.watch import LivenessTable, TopicWatch
+from yadtq.supervisor.watch import LivenessTable, TopicWatch, Verdict
 from yadtq.wire.exits import UNREACHABLE
 from yadtq.wire.heartbeat import Heartbeat
 
@@ -54,6 +55,30 @@ async def test_a_restart_replaces_one_after_the_other() -> None:
         await fleet.settled(3)
         assert [process.slot.number for process in fleet.spawn.made] == [0, 1, 2, 0, 1, 2]
         assert all(process.signals == [signal.SIGTERM] for process in fleet.spawn.made[:3])
+
+
+async def test_lines_of_workers_that_only_live_on_cost_no_look_at_all_seats(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = 0
+    check = LivenessTable.check
+
+    def counted(table: LivenessTable) -> dict[str, Verdict]:
+        nonlocal looks
+        looks += 1
+        return check(table)
+
+    monkeypatch.setattr(LivenessTable, "check", counted)
+    async with Fleet(workers=40).running() as fleet:
+        await eventually(lambda: len(fleet.supervisor.workers) == len(fleet.spawn.alive()) == 40, what="40 workers")
+        assert looks <= 4 * 40 + 40, "a few for each start"
+        looks, began = 0, time.monotonic()
+        for _ in range(50):
+            for process in fleet.spawn.made:
+                process.say("running")
+            await asyncio.sleep(0)
+        ticks = (time.monotonic() - began) / 0.01
+        assert looks <= 5 + ticks, "2,000 lines"
+        fleet.spawn.made[7].exit(-signal.SIGKILL)
+        await eventually(lambda: len(fleet.spawn.made) == 41, what="a successor at once")
 
 
 async def test_more_and_fewer() -> None:

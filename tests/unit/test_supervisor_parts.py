@@ -41,6 +41,26 @@ def test_garbage_in_the_pipe_is_left_out(garbage: bytes) -> None:
     assert heard[-1:] == [Beat("running")]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"phase":"running","seq":Infinity}',
+        '{"phase":"running","seq":NaN}',
+        '{"phase":"running","seq":-1}',
+        '{"phase":"running","seq":1e300}',
+        '{"phase":"running","seq":9223372036854775807}',
+        '{"phase":"running","loop_lag_s":"x"}',
+        "[" * 50_000,
+        '{"phase":"running","seq":' + "9" * 5_000 + "}",
+    ],
+    ids=lambda line: line[:40],
+)
+def test_a_line_that_a_task_wrote_breaks_nothing(line: str) -> None:
+    heard: list[Beat] = []
+    _Lines(heard.append).data_received(line.encode() + b'\n{"phase":"running","seq":7}\n')
+    assert heard == [Beat("running", 7)]
+
+
 def test_an_endless_line_does_not_fill_the_memory() -> None:
     heard: list[Beat] = []
     lines = _Lines(heard.append)

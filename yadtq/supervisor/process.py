@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Spawner", "WorkerProcess"]
 
 _LONGEST_LINE = 64 * 1024
+_HIGHEST_SEQ = 2**62
 #: For the last lines of an ended process: they are in the pipe already, unless somebody else holds it open.
 _LAST_LINES_S = 0.2
 
@@ -159,14 +160,18 @@ class _Lines(asyncio.Protocol):
 
 
 def _parse(line: bytes) -> Beat | None:
+    """None for what is no beat. A task can write to the pipe, too."""
     try:
         said = json.loads(line)
         error = said.get("error")
+        seq = int(said.get("seq", 0))
+        if not 0 <= seq < _HIGHEST_SEQ:  # the next number has to fit into a heartbeat
+            return None
         return Beat(
             phase=str(said["phase"]),
-            seq=int(said.get("seq", 0)),
+            seq=seq,
             loop_lag_s=float(said.get("loop_lag_s", 0.0)),
             error=None if error is None else " ".join(str(error).split()),
         )
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None

@@ -1,8 +1,8 @@
 """Keeps the wanted number of workers alive.
 
 One loop acts; everything else only puts events on its queue: signals as intents, ends of processes and lines from their
-pipes as facts. After each event, and a few times a second, the loop compares the wanted state with the actual one. So
-two parts of the supervisor never disagree about a worker.
+pipes as facts. After each event that may need an answer, and a few times a second, the loop compares the wanted state
+with the actual one. So two parts of the supervisor never disagree about a worker.
 
 It does no I/O itself: the objects that it is given do (`SupervisorParts`, `Outside`), so it also runs in a simulation.
 """
@@ -179,10 +179,11 @@ class Supervisor:
     # Events
 
     async def _next(self) -> None:
-        """Handle the events that have arrived, or wait for one until something is due."""
+        """Handle events until one may need an answer, or something is due: not each line is worth a look at all seats."""
         try:
             async with asyncio.timeout(self._patience()):
-                self._handle(await self._events.get())
+                while not self._handle(await self._events.get()):
+                    pass
         except TimeoutError:
             return
         while not self._events.empty():
@@ -193,12 +194,13 @@ class Supervisor:
         dues = [seat.vacancy.at - now for seat in self._seats if seat.vacancy]
         return max(0.0, min([self._tick_s, *(due for due in dues if due > 0)]))
 
-    def _handle(self, event: _Event) -> None:
+    def _handle(self, event: _Event) -> bool:
+        """Whether it may need an answer."""
         match event:
+            case _Said(seat, worker, beat):
+                return self._on_beat(seat, worker, beat)
             case _Exited(seat, occupant, code):
                 self._on_exit(seat, occupant, code)
-            case _Said(seat, worker, beat):
-                self._on_beat(seat, worker, beat)
             case _Left(seat):
                 seat.left(self._clock.monotonic())
             case Intent.STOP:
@@ -211,12 +213,15 @@ class Supervisor:
             case Intent.FEWER:
                 if not self._stops:
                     self._seats.remove_one()
+        return True
 
-    def _on_beat(self, seat: Seat, worker: str, beat: Beat) -> None:
+    def _on_beat(self, seat: Seat, worker: str, beat: Beat) -> bool:
+        """Whether it was news: the first line of a process, or the first that says that it runs."""
         occupant = seat.occupant
         if occupant is None or occupant.process.worker != worker:  # a last line of the one before
-            return
+            return False
         self._parts.table.piped(worker, beat.phase)
+        before = occupant.heard, occupant.ran
         occupant.hear(beat)
         if beat.phase == "running" and not occupant.ran:
             occupant.ran = True
@@ -225,6 +230,7 @@ class Supervisor:
             now, died_at = self._clock.monotonic(), occupant.predecessor_died_at
             since_death_s = now - died_at if died_at is not None else None
             tell_of(seat, "ready", after_s=now - occupant.spawned_at, since_death_s=since_death_s)
+        return (occupant.heard, occupant.ran) != before
 
     def _on_exit(self, seat: Seat, occupant: Occupant, code: int) -> None:
         now, process = self._clock.monotonic(), occupant.process
