@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 
 from yadtq.runtime.service import Service
 from yadtq.settings import Settings
-from yadtq.store.deaths.memory import CONTROL, MemoryDeaths
+from yadtq.store.deaths.memory import CONTROL
+from yadtq.store.families import MemoryFamilies
 from yadtq.store.memory_server import MemoryServer
-from yadtq.store.tasks.memory import ENDS, MemoryTasks
+from yadtq.store.tasks.memory import ENDS
 from yadtq.store.verbs import DataSet
 
 if TYPE_CHECKING:
@@ -25,21 +26,15 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryStore", "Saved"]
 
-
-class Saved(NamedTuple):
-    """A data set as it was at one moment. Opaque: only for `MemoryStore.restore`."""
-
-    tasks: Any
-    deaths: Any
+#: A data set as it was at one moment. Opaque: only for `MemoryStore.restore`.
+Saved: TypeAlias = "dict[str, Any]"
 
 
-class MemoryStore:
+class MemoryStore(MemoryFamilies):
     """One data set. Several processes of a test share it."""
 
     def __init__(self, clock: Clock, chance: random.Random, settings: Settings | None = None) -> None:
-        self.server = MemoryServer(clock)
-        self.deaths = MemoryDeaths(self.server)
-        self.tasks = MemoryTasks(self.server, self.deaths, settings or Settings.load())
+        super().__init__(MemoryServer(clock), settings or Settings.load())
         self._chance = chance
 
     @property
@@ -53,21 +48,21 @@ class MemoryStore:
 
     def flush(self) -> None:
         """Lose all data, as a server without persistence does in a restart. Subscriptions stay."""
-        self.tasks.clear()
-        self.deaths.clear()
+        for family in self.families.values():
+            family.clear()
         self.server.data_set = self.server.mark = ""
 
     def snapshot(self) -> Saved:
         """The data set as it is now."""
-        return Saved(self.tasks.save(), self.deaths.save())
+        return {name: family.save() for name, family in self.families.items()}
 
     def restore(self, saved: Saved) -> None:
         """Go back in time, as a server does that comes back from a snapshot. Subscriptions stay.
 
         Everyone who asks for the data set learns of it. (Redis finds it out when somebody asks who has seen more.)
         """
-        self.tasks.load(saved.tasks)
-        self.deaths.load(saved.deaths)
+        for name, family in self.families.items():
+            family.load(saved[name])
         self.server.data_set = self.server.mark = self._name()
 
     async def start(self) -> None:

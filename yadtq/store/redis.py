@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 from yadtq.runtime.clock import SystemClock
 from yadtq.store.answers import Misread
 from yadtq.store.connecting import connect
-from yadtq.store.deaths.redis import RedisDeaths
+from yadtq.store.families import RedisFamilies
 from yadtq.store.keys import Keys
 from yadtq.store.link import Link
 from yadtq.store.probe import probe
 from yadtq.store.scripts import Script, Scripts
 from yadtq.store.subscription import Subscription
-from yadtq.store.tasks.redis import RedisTasks, parse_news
+from yadtq.store.tasks.redis import parse_news
 from yadtq.store.verbs import DataSet
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ __all__ = ["RedisStore"]
 _DATA_SET = Script("data_set")
 
 
-class RedisStore:
+class RedisStore(RedisFamilies):
     """One a process; safe for concurrent calls."""
 
     def __init__(
@@ -51,8 +51,7 @@ class RedisStore:
         self._chance = chance
         self._link = Link(self.redis, settings.redis_timeout_s, clock or SystemClock())
         self._scripts = Scripts(self._link)
-        self.tasks = RedisTasks(self._link, self._scripts, self.keys, settings)
-        self.deaths = RedisDeaths(self._scripts, self.keys)
+        super().__init__(self._link, self._scripts, self.keys, settings)
         #: Name and count of the data set, the highest that was seen.
         self._seen = ("", 0)
 

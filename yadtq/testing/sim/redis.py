@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus as Started
 
     from yadtq.settings import Settings
-    from yadtq.store.deaths.verbs import Deaths
     from yadtq.store.memory import Saved
-    from yadtq.store.tasks.verbs import Tasks
     from yadtq.store.verbs import DataSet, News
     from yadtq.testing.sim.node import SimClock
     from yadtq.testing.sim.world import World
@@ -103,14 +101,14 @@ def step(verb: Coroutine[Any, Any, Any]) -> Any:
 
 
 class SimStore:
-    """`verbs.Store` of one process."""
+    """`verbs.Store` of one process. Its families are those of the double."""
 
     def __init__(self, redis: SimRedis, link: Link, settings: Settings) -> None:
         self._redis = redis
         self._link = link
         self._settings = settings
-        self.tasks = cast("Tasks", _Family(self, "tasks"))
-        self.deaths = cast("Deaths", _Family(self, "deaths"))
+        for name in redis.data.families:
+            setattr(self, name, _Family(self, name))
 
     async def ask(self, verb: str, do: Callable[[], Any], timeout_s: float | None = None, detail: str = "") -> Any:
         return await self._link.call(

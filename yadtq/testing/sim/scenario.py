@@ -6,7 +6,7 @@ import asyncio
 import random
 import signal
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from yadtq.outside import Outside, Place
 from yadtq.runtime.seams import OutRecord
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from yadtq.store.verbs import Store
     from yadtq.testing.sim.node import Node
     from yadtq.testing.sim.world import World
 
@@ -84,7 +85,7 @@ class Scenario:
         self.links[node.name] = {"kafka": kafka, "redis": redis}
         return Outside(
             broker=SimBroker(self.kafka, kafka, self.settings, self.names),
-            store=SimStore(self.redis, redis, self.settings),
+            store=cast("Store", SimStore(self.redis, redis, self.settings)),
             clock=node.clock,
             chance=node.chance,
             names=self.names,
