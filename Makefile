@@ -10,6 +10,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
+# The documentation's generator has an environment of its own.
+DOCS := .cache/docs
 # Further arguments for pytest: make unit ARGS="-k tracker -x"
 ARGS ?=
 # The smoke tests run on the embedded stack as well where Apache Kafka can be run.
@@ -70,8 +72,9 @@ soak: env servers ## the full mix of faults under load: make soak SEED=7 MINUTES
 fuzz: env ## random input for everything that parses foreign bytes, this long for each test: make fuzz MINUTES=10
 	MINUTES=$(MINUTES) $(PYTEST) -s tests/unit/test_fuzz_*.py $(ARGS)
 
-docs: env ## check the documentation: links, code, settings, wire format
-	$(PYTEST) -q tests/unit/test_docs.py $(ARGS)
+docs: env $(DOCS)/.requirements ## build the documentation site into build/site, strictly, and check that the pages say what is so
+	$(PYTEST) -q tests/unit/test_docs.py tests/site $(ARGS)
+	$(BIN)/python -m tests.site build
 
 ##@ Measure it
 
@@ -124,6 +127,11 @@ $(VENV)/.requirements: requirements-dev.txt
 	@.ci/prerequisites $(PYTHON)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --requirement requirements-dev.txt
+	@touch $@
+
+$(DOCS)/.requirements: requirements-docs.txt
+	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip --disable-pip-version-check --quiet install --requirement requirements-docs.txt
 	@touch $@
 
 $(VENV)/.devbroker: $(VENV)/.requirements $(BROKER_SOURCES)

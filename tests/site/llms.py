@@ -1,0 +1,31 @@
+"""`llms.txt` (llmstxt.org): the documentation for programs that read text, with each page's Markdown beside its HTML."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path, PurePosixPath
+
+from tests.site.contents import DOCS, Section
+
+__all__ = ["write"]
+
+_SUMMARY = "An asyncio-native distributed task queue for Python: Kafka carries every task, Redis answers every question about it."
+#: The last of the list: why things are as they are is of use to few readers.
+_OPTIONAL = "Decisions"
+
+
+def write(sections: list[Section], site: Path) -> None:
+    """llms.txt lists the pages, llms-full.txt contains them, and the Markdown of `a/b.md` is at `a/b/index.md`."""
+    lines = ["# YADTQ", "", f"> {_SUMMARY}"]
+    whole = [f"# YADTQ\n\n> {_SUMMARY}\n"]
+    for section in sections:
+        lines += ["", f"## {'Optional' if section.title == _OPTIONAL else section.title}", ""]
+        for entry in section.entries:
+            goal = PurePosixPath(entry.path).with_suffix("") / "index.md"
+            lines.append(f"- [{entry.title}]({goal})" + (f": {entry.note}" if entry.note else ""))
+            (site / goal).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(DOCS / entry.path, site / goal)
+            if section.title != _OPTIONAL:
+                whole.append((DOCS / entry.path).read_text())
+    (site / "llms.txt").write_text("\n".join(lines) + "\n")
+    (site / "llms-full.txt").write_text("\n".join(whole))
