@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import tomllib
 from pathlib import Path, PurePosixPath
 
-from tests.site.contents import DOCS, Section
+from tests.site.contents import DOCS, ROOT, Section
 
 __all__ = ["write"]
 
-_SUMMARY = "An asyncio-native distributed task queue for Python: Kafka carries every task, Redis answers every question about it."
+_SUMMARY: str = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["site_description"]
 #: The last of the list: why things are as they are is of use to few readers.
 _OPTIONAL = "Decisions"
 

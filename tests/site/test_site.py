@@ -28,8 +28,8 @@ def test_the_kinds_of_page_are_kept_apart():
 
 
 def test_contents_are_read_from_the_list():
-    index = "# X\n\n## How-to\n\n- [A b](how-to/a.md): what\n  it says\n- [C](c.md), and more\n\n## Decisions\n\n1. [D](d.md)\n"
-    found = contents(index)
+    how_to = "## How-to\n\n- [A b](how-to/a.md): what\n  it says\n- [C](c.md), and more\n"
+    found = contents(f"# X\n\n{how_to}\n## Decisions\n\n1. [D](d.md)\n")
     assert [(section.title, [(e.title, e.path, e.note) for e in section.entries]) for section in found] == [
         ("How-to", [("A b", "how-to/a.md", "what it says"), ("C", "c.md", "and more")]),
         ("Decisions", [("D", "d.md", "")]),
