@@ -7,10 +7,14 @@
 FROM python:3.11-slim AS build
 WORKDIR /src
 RUN python -m venv /opt/yadtq
-COPY pyproject.toml README.md LICENSE requirements-dev.txt ./
+COPY requirements/build.lock requirements/image.lock ./
+# The versions that the tests ran with, and nothing whose hash is another one.
+RUN pip install --no-cache-dir --require-hashes --requirement build.lock \
+ && /opt/yadtq/bin/pip install --no-cache-dir --require-hashes --requirement image.lock
+COPY pyproject.toml README.md LICENSE ./
 COPY yadtq ./yadtq
-# The versions that the tests ran with; as constraints, they install nothing that YADTQ does not ask for.
-RUN /opt/yadtq/bin/pip install --no-cache-dir --constraint requirements-dev.txt .
+RUN pip wheel --no-deps --no-index --no-build-isolation --wheel-dir /wheels . \
+ && /opt/yadtq/bin/pip install --no-cache-dir --no-deps --no-index /wheels/*.whl
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --home-dir /app --shell /usr/sbin/nologin yadtq

@@ -1,4 +1,4 @@
-# `make help` lists the targets. The environment is in .venv; touch requirements-dev.txt to create it again.
+# `make help` lists the targets. The environment is in .venv; touch requirements/dev.lock to create it again.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -97,6 +97,12 @@ down: ## stop them; their data is kept (docker compose down --volumes removes th
 
 ##@ Housekeeping
 
+lock: ## write requirements/*.lock, after a change of requirements-dev.txt or of the dependencies in pyproject.toml
+	@.ci/lock $(VENV)
+
+audit: env ## look for known vulnerabilities in what the locks install
+	@.ci/audit $(VENV) $(ARGS)
+
 env: $(VENV)/.yadtq ## make or update .venv
 
 format: env ## format the code, and fix what the linter can
@@ -121,12 +127,13 @@ help: ## this list
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# One stamp file per step, so that an edit of pyproject.toml does not compile the broker again.
+# One stamp file per step, so that an edit of pyproject.toml does not compile the broker again. No build isolation: it would
+# install build tools of any version, without a look at their hashes.
 
-$(VENV)/.requirements: requirements-dev.txt
+$(VENV)/.requirements: requirements/dev.lock
 	@.ci/prerequisites $(PYTHON)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) install --requirement requirements-dev.txt
+	$(PIP) install --require-hashes --requirement requirements/dev.lock
 	@touch $@
 
 $(DOCS)/.requirements: requirements-docs.txt
@@ -135,12 +142,12 @@ $(DOCS)/.requirements: requirements-docs.txt
 	@touch $@
 
 $(VENV)/.devbroker: $(VENV)/.requirements $(BROKER_SOURCES)
-	$(PIP) install --force-reinstall --no-deps ./devbroker
+	$(PIP) install --force-reinstall --no-deps --no-build-isolation ./devbroker
 	@touch $@
 
 $(VENV)/.yadtq: $(VENV)/.devbroker pyproject.toml
-	$(PIP) install --no-deps --editable .
+	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.PHONY: bench bench-check bench-peers chaos check clean contract demo dev distclean docs down env format fuzz help \
-  integration prerequisites servers sim soak system test unit up uvloop
+.PHONY: audit bench bench-check bench-peers chaos check clean contract demo dev distclean docs down env format fuzz help \
+  integration lock prerequisites servers sim soak system test unit up uvloop

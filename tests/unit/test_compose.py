@@ -145,8 +145,7 @@ def test_the_image_runs_without_root_and_without_development_packages():
     assert user
     assert user[1] != "root"
     assert "pip install" not in last_stage
-    assert "requirements-dev.txt ." in text.replace("\\\n", "")  # as constraints only
-    assert not re.search(r"install[^\n]*(-r|--requirement)\b", text)
+    assert "requirements-dev" not in text
 
 
 def test_what_the_dockerfile_copies_is_not_ignored():
