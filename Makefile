@@ -97,7 +97,7 @@ down: ## stop them; their data is kept (docker compose down --volumes removes th
 
 ##@ Housekeeping
 
-lock: ## write requirements/*.lock, after a change of requirements-dev.txt or of the dependencies in pyproject.toml
+lock: ## write requirements/*.lock, after a change of requirements-*.txt or of the dependencies in pyproject.toml
 	@.ci/lock $(VENV)
 
 audit: env ## look for known vulnerabilities in what the locks install
@@ -136,9 +136,9 @@ $(VENV)/.requirements: requirements/dev.lock
 	$(PIP) install --require-hashes --requirement requirements/dev.lock
 	@touch $@
 
-$(DOCS)/.requirements: requirements-docs.txt
+$(DOCS)/.requirements: requirements/docs.lock
 	test -x $(DOCS)/bin/python || $(PYTHON) -m venv $(DOCS)
-	$(DOCS)/bin/python -m pip --disable-pip-version-check --quiet install --requirement requirements-docs.txt
+	$(DOCS)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --requirement requirements/docs.lock
 	@touch $@
 
 $(VENV)/.devbroker: $(VENV)/.requirements $(BROKER_SOURCES)

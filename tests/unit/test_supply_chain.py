@@ -33,6 +33,7 @@ def pins(text: str) -> dict[str, str]:
 
 
 WANTED = pins((ROOT / "requirements-dev.txt").read_text())
+WANTED_DOCS = pins((ROOT / "requirements-docs.txt").read_text())
 
 
 def lock(name: str) -> dict[str, str]:
@@ -47,17 +48,19 @@ def test_each_requirement_of_a_lock_has_hashes_and_no_address(path: Path) -> Non
         assert line.lstrip().startswith("#") or re.search(r"==\S+.* --hash=sha256:[0-9a-f]{64}\b", line), line
 
 
-@pytest.mark.parametrize("name", ["dev", "image", "build"])
-def test_locks_have_the_versions_of_requirements_dev(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("dev", WANTED), ("docs", WANTED_DOCS), ("image", WANTED), ("build", WANTED)],
+    ids=["dev", "docs", "image", "build"],
+)
+def test_locks_have_the_versions_that_we_have_chosen(name: str, wanted: dict[str, str]) -> None:
     """If this fails: `make lock`."""
     locked = lock(name)
-    if name == "dev":
-        assert WANTED.items() <= locked.items()
-    for package in locked.keys() & WANTED.keys():
-        assert locked[package] == WANTED[package], package
-    assert locked.keys() - WANTED.keys() <= {"colorama", "tomlkit", "trove-classifiers"}, (
-        "also pin it in requirements-dev"
-    )
+    if name in ("dev", "docs"):
+        assert wanted.items() <= locked.items()
+    for package in locked.keys() & wanted.keys():
+        assert locked[package] == wanted[package], package
+    assert locked.keys() - wanted.keys() <= {"colorama", "tomlkit", "trove-classifiers"}, "also pin it"
 
 
 def test_the_image_has_what_yadtq_needs_and_no_more() -> None:
