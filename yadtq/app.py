@@ -7,7 +7,7 @@ import os
 import random
 import socket
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from yadtq.broker.kafka import KafkaBroker
@@ -23,8 +23,9 @@ from yadtq.task import Task
 from yadtq.wire.names import TopicNames
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+    from yadtq.client.own import OwnClient
     from yadtq.context import TaskContext
     from yadtq.options import TaskOptions
 
@@ -122,6 +123,12 @@ class Yadtq:
                 yield client
             finally:
                 self._clients.leave(client)
+
+    @contextmanager
+    def working(self, own: OwnClient) -> Iterator[None]:
+        """For workers, around all that one does: inside, `task.submit(...)` goes through its own client."""
+        with self._clients.working(own):
+            yield
 
     def outside(self, settings: Settings | None = None) -> Outside:
         """The real servers, the system's clock and chance: what a client, worker or supervisor of this app is given.

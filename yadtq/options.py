@@ -48,6 +48,7 @@ class CallOptions(TypedDict, total=False):
     queue: str | None
     retries: int | None
     timeout: float | None
+    fresh: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,12 @@ class Rule:
 
 def _wrong(name: str, must_be: str, value: object) -> ConfigError:
     return ConfigError(f"{name} must be {must_be}, not {shown_value(value)}")
+
+
+def _yes_or_no(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(name, "True or False", value)
+    return value
 
 
 def _count(name: str, value: Any) -> int:
@@ -116,6 +123,11 @@ RULES: Mapping[str, Rule] = {
         line="your own id; to submit the same id again never runs it twice",
         wire="id",
         flag="--id",
+    ),
+    "fresh": Rule(
+        check=_yes_or_no,
+        kind=bool,
+        line="inside a running task: a new id for each call, so that a retry of the task submits it again",
     ),
     "queue": Rule(
         check=lambda _, value: checked_queue(value),

@@ -8,6 +8,7 @@ trusts no record (D10). Most annotations are plain (`values/plain.py`), and cost
 from __future__ import annotations
 
 import inspect
+import json
 import typing
 from functools import cached_property, partial
 from types import NoneType, UnionType
@@ -162,6 +163,11 @@ class TaskSignature:
                 f"it is not what this version of task {self._task!r} returns ({problem}); "
                 "run the same code on clients and workers, or ask for plain data with client.handle(id)"
             ) from error
+
+    @cached_property
+    def has_sets(self) -> bool:
+        """Whether a parameter may hold a set, whose order on the wire is another one in each process."""
+        return any('"uniqueItems": true' in json.dumps(each.annotation.json_schema()) for each in self._parameters)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -52,7 +52,7 @@ class Task(Generic[P, R]):
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigError(f"task {function.__name__!r}: a task returns one result, it can't yield")
         _refuse_method(function)
-        update_wrapper(self, function)
+        update_wrapper(self, function, updated=())  # a function may have attributes of any name, like `submit`
         self.function = function
         given = _checked(options or {}, TaskOptions.__annotations__, function.__name__)
         self.name: str = given.get("name") or checked_name(function.__name__)
@@ -74,6 +74,9 @@ class Task(Generic[P, R]):
     async def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """Send to a worker, through the app's connected client (`async with app.client(): ...`).
 
+        Inside a running task it goes through the worker's own client. Then the id is made of that task's id and of this
+        call: when that task is run again, the same call submits nothing new. `options(fresh=True)` differs.
+
         Returns once Kafka has it (acks=all). Raises a `SubmitError`, or `ConfigError` if no client is connected.
         """
         return await self._submitter().submit_task(self, args, kwargs, _NO_OPTIONS)
@@ -81,8 +84,9 @@ class Task(Generic[P, R]):
     def options(self, **options: Unpack[CallOptions]) -> BoundTask[P, R]:
         """The task with other rules for the next submit: `addition.options(retries=5).submit(1, 2)`.
 
-        task_id: your own id; to submit the same id again never runs it twice. queue: another queue. retries: attempts
-        after the first. timeout: seconds an attempt may take. None takes the task's own. Raises `ConfigError`.
+        task_id: your own id; to submit the same id again never runs it twice. fresh: inside a running task, True gives
+        each call a new id; else a retry of the task gives the same call the same id. queue: another queue. retries:
+        attempts after the first. timeout: seconds an attempt may take. None takes the task's own. Raises `ConfigError`.
         """
         return BoundTask(self, _checked(options, CallOptions.__annotations__, self.name))
 

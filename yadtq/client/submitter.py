@@ -11,6 +11,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from yadtq.client.calls import call_key
 from yadtq.client.routes import Existing, routed, routed_each
 from yadtq.errors import (
     BrokerRefused,
@@ -25,6 +26,7 @@ from yadtq.errors import (
     SubmitUncertain,
     YadtqError,
 )
+from yadtq.execution.running import children
 from yadtq.options import wire_fields
 from yadtq.runtime.admission import Admission
 from yadtq.runtime.microbatch import MicroBatch
@@ -131,24 +133,28 @@ class Submitter:
         """The id of the task. See `Client.submit`."""
         queue = self._queue(task, options)
         task_id, value = self._encode(task, args, kwargs, options)
-        topic = self._topics.get(queue) or await self._provisioned_topic(queue)
-        entry: _Entry = task_id, topic, value, None, None, ()
-        if not self._admission.enter_now(1):
-            await self._admit(1)
         try:
-            if self._routes:
-                answer = await routed(self._routes, (task_id, OutRecord(topic, value)), task, options)
-                if isinstance(answer, Existing):
-                    return answer.task_id
-                entry = _entry(answer)
-            # The future itself where there is one: a coroutine around it would cost one more object per submit.
-            problem = await (self._batch.add if self._batch.busy else self._batch.run_now)(entry)
-            if problem is not None:
-                raise problem
-        except (BrokerUnavailable, TimeoutError) as error:
-            raise SubmitUncertain([task_id], self._settings.submit_timeout_s, str(error)) from error
-        finally:
-            self._admission.leave(1)
+            topic = self._topics.get(queue) or await self._provisioned_topic(queue)
+            entry: _Entry = task_id, topic, value, None, None, ()
+            if not self._admission.enter_now(1):
+                await self._admit(1)
+            try:
+                if self._routes:
+                    answer = await routed(self._routes, (task_id, OutRecord(topic, value)), task, options)
+                    if isinstance(answer, Existing):
+                        return answer.task_id
+                    entry = _entry(answer)
+                # The future itself where there is one: a coroutine around it would cost one more object per submit.
+                problem = await (self._batch.add if self._batch.busy else self._batch.run_now)(entry)
+                if problem is not None:
+                    raise problem
+            except (BrokerUnavailable, TimeoutError) as error:
+                raise SubmitUncertain([task_id], self._settings.submit_timeout_s, str(error)) from error
+            finally:
+                self._admission.leave(1)
+        except BaseException:  # also a cancelled submit may be repeated
+            _not_sent([task_id])
+            raise
         return task_id
 
     async def submit_many(
@@ -158,10 +164,24 @@ class Submitter:
         queue = self._queue(task, options)
         topic = self._outside.names.tasks(queue)
         entries: list[_Entry] = []
-        for call in calls:
-            task_id, value = self._encode(task, *_arguments(task, call), options)
-            entries.append((task_id, topic, value, None, None, ()))
-        await self._provisioned_topic(queue)
+        try:
+            for call in calls:
+                task_id, value = self._encode(task, *_arguments(task, call), options)
+                entries.append((task_id, topic, value, None, None, ()))
+            await self._provisioned_topic(queue)
+            ids = await self._send_all(entries, task, options)
+        except BaseException:  # as a whole, because it is repeated as a whole: ids that Kafka has do no harm
+            _not_sent([entry[0] for entry in entries])
+            raise
+        try:
+            await self._registrar.flush()
+        except (StoreUnavailable, ServiceFailed) as error:
+            # Kafka has them all, so they will run; only their QUEUED is late.
+            log.warning("%d tasks are queued, but not yet known to Redis: %s", len(entries), error)
+        return ids
+
+    async def _send_all(self, entries: list[_Entry], task: TaskOrName, options: Mapping[str, Any]) -> list[str]:
+        """The ids that the callers get, in order."""
         ids: list[str] = []
         doubt = _Doubt()
         # In rounds, so that a million calls never become a million waiting submits.
@@ -181,11 +201,6 @@ class Submitter:
             finally:
                 self._admission.leave(len(part))
         doubt.check(self._settings.submit_timeout_s)
-        try:
-            await self._registrar.flush()
-        except (StoreUnavailable, ServiceFailed) as error:
-            # Kafka has them all, so they will run; only their QUEUED is late.
-            log.warning("%d tasks are queued, but not yet known to Redis: %s", len(entries), error)
         return ids
 
     async def _send_round(
@@ -222,9 +237,9 @@ class Submitter:
         else:
             name = checked_name(task)
             wire_args, kwargs = untyped_arguments(name, args, kwargs)
-        task_id = options.get("task_id") or new_task_id(self._outside.chance)
         fields = wire_fields(options) if options else {}
         try:
+            task_id = options.get("task_id") or self._new_id(task, wire_args, kwargs, options)
             value = encode_task(task_id, name, wire_args, kwargs, at=self._outside.clock.time(), **fields)
             refuse_unreadable(value)
         except CodecError as error:
@@ -232,6 +247,13 @@ class Submitter:
         if len(value) > self._settings.max_task_bytes:
             raise PayloadTooLarge(name, len(value), self._settings.max_task_bytes)
         return task_id, value
+
+    def _new_id(self, task: TaskOrName, args: list[Any], kwargs: dict[str, Any], options: Mapping[str, Any]) -> str:
+        """Raises `CodecError` for arguments without a JSON form."""
+        siblings = children()
+        if siblings is None or options.get("fresh"):
+            return new_task_id(self._outside.chance)
+        return siblings.id_for(call_key(task, self._queue(task, options), args, kwargs))
 
     @staticmethod
     def _queue(task: TaskOrName, options: Mapping[str, Any]) -> str:
@@ -288,6 +310,13 @@ def _arguments(task: TaskOrName, call: object) -> tuple[tuple[Any, ...], dict[st
         task if isinstance(task, str) else task.name,
         f"each of the calls is a list or tuple of arguments, or a dict of named ones, not {shown_value(call)}",
     )
+
+
+def _not_sent(task_ids: Iterable[str]) -> None:
+    """Inside a running task they are given again to the same calls."""
+    if (siblings := children()) is not None:
+        for task_id in task_ids:
+            siblings.not_sent(task_id)
 
 
 def _entry(submission: Submission) -> _Entry:

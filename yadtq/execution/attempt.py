@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncio
 
+    from yadtq.execution.running import Children
     from yadtq.task import Task
     from yadtq.wire.envelope import Envelope
 
@@ -34,7 +35,8 @@ class Attempt:
 
     lease_at: monotonic seconds when the lease was last known to hold. origin: the delivery that it belongs to;
     execution only passes it back. started_at: monotonic seconds. timeout_s: how long its function may run, None:
-    without limit. running: the asyncio task, None before the start and after the end.
+    without limit. running: the asyncio task, None before the start and after the end. children: what it has submitted,
+    None: nothing yet.
     """
 
     envelope: Envelope
@@ -49,6 +51,7 @@ class Attempt:
     timeout_s: float | None = None
     stop: StopReason | None = None
     running: asyncio.Task[None] | None = None
+    children: Children | None = None
 
     def __repr__(self) -> str:
         return f"<Attempt {self.number} of {self.envelope.id} {self.envelope.task}>"

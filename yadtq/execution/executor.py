@@ -14,6 +14,7 @@ import anyio
 from yadtq.execution.attempt import StopReason
 from yadtq.execution.outcome import Outcome, outcome_of
 from yadtq.execution.quarantine.quarantine import Unconfined
+from yadtq.execution.running import RUNNING
 from yadtq.runtime.service import Service, Stage
 from yadtq.wire.states import TaskStatus
 
@@ -101,6 +102,7 @@ class Executor(Service):
         attempt.running = asyncio.get_running_loop().create_task(self._run(attempt))
 
     async def _run(self, attempt: Attempt) -> None:
+        RUNNING.set(attempt)  # in the context of this asyncio task only
         try:
             if attempt.stop is not None or attempt.task is None:  # before the first step
                 outcome = Outcome(attempt, None)

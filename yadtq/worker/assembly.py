@@ -7,10 +7,11 @@ the others.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from yadtq.client.own import OwnClient
 from yadtq.delivery.audit import audit
 from yadtq.delivery.claimer import Claimer, Destinations
 from yadtq.delivery.committer import Committer
@@ -38,6 +39,7 @@ from yadtq.execution.limits import Limits
 from yadtq.execution.runners.loop import LoopRunner
 from yadtq.execution.slots import Slots
 from yadtq.runtime.signals import DEAD, Signals
+from yadtq.store.borrowed import borrowed
 from yadtq.wire.deadletter import DeadReason
 from yadtq.wire.heartbeat import RunningTask
 from yadtq.worker.facts import Counters, WorkerFacts
@@ -97,6 +99,7 @@ class Parts:
     heart: Heart
     counters: Counters
     signals: Signals
+    submits: OwnClient
 
     def audit(self) -> list[str]:
         """Violations of the conservation laws, as messages."""
@@ -128,6 +131,7 @@ class _Assembly:
             topic=outside.names.dead, worker_id=identity.worker_id, outbox=self.outbox, clock=outside.clock
         )
         self._endings = Endings(outbox=self.outbox, sequels=given.sequels)
+        self.submits = OwnClient(replace(outside, store=borrowed(outside.store)), self._settings, given.app.registry)
         self._make_execution()
         self._make_delivery()
 
@@ -233,6 +237,7 @@ class _Assembly:
             Truncator(partitions=self.partitions, outside=outside, options=self._options),
             self.outbox,
             self.completer,
+            self.submits,
             self.executor,
             self.unrunnable,  # after the executor: the end of what runs may add to them
             self.claimer,
@@ -255,6 +260,7 @@ class _Assembly:
             heart=heart,
             counters=self.counters,
             signals=self.signals,
+            submits=self.submits,
         )
 
     # Notifications

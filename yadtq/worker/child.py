@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from yadtq.app import load_app
+from yadtq.client.own import OwnClient
 from yadtq.execution.attempt import Attempt, StopReason
 from yadtq.execution.calls import Calls
 from yadtq.execution.executor import Executor
@@ -60,6 +61,7 @@ class Child:
             loop=LoopRunner(limits),
             threads=ThreadRunner(_SLOTS, limits),
         )
+        self._submits = OwnClient(self._outside, app.settings, app.registry)
         self._executor = Executor(outside=self._outside, slots=Slots(_SLOTS), calls=calls, on_outcome=self._ended)
 
     async def run(self) -> None:
@@ -68,11 +70,16 @@ class Child:
         await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(sys.stdin.fileno(), "rb", 0, closefd=False)
         )
+        with self._app.working(self._submits):
+            await self._work(reader)
+
+    async def _work(self, orders: asyncio.StreamReader) -> None:
         async with anyio.create_task_group() as group:
+            await group.start(self._submits.run)
             group.start_soon(self._beat)
             with contextlib.suppress(asyncio.IncompleteReadError):
                 while True:
-                    self._obey(*await read_frame(reader))
+                    self._obey(*await read_frame(orders))
             group.cancel_scope.cancel()
 
     def _obey(self, order: dict[str, Any], body: bytes) -> None:

@@ -91,6 +91,10 @@ class Worker:
 
     async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Raises `ConfigError`, `BrokerUnavailable` or `StoreUnavailable` if it can't start."""
+        with self._given.app.working(self.parts.submits):
+            await self._run(task_status)
+
+    async def _run(self, task_status: Started[None]) -> None:
         parts, services = self.parts, in_order(self.parts.services)
         try:
             await self._connect()
