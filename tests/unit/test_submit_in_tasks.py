@@ -13,7 +13,8 @@ from tests.support.assembled import Assembled, assembled
 from tests.support.poll import eventually
 from yadtq import TaskContext, Yadtq
 from yadtq.errors import BrokerUnavailable, ConfigError, Retry
-from yadtq.execution.running import Children, children
+from yadtq.execution.children import Children
+from yadtq.execution.running import children
 from yadtq.wire.codec import decode
 from yadtq.wire.states import TaskStatus
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import asyncio
 
-    from yadtq.execution.running import Children
+    from yadtq.execution.children import Children
     from yadtq.task import Task
     from yadtq.wire.envelope import Envelope
 
