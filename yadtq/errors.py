@@ -277,7 +277,8 @@ class Retry(YadtqError):
     """Raise inside a task to be run again: `raise Retry("not ready yet", delay=5)`. Also within an exception group.
 
     delay: seconds until the next attempt, a year at most; None takes the task's back-off. Counts against `retries`; for
-    a task with `retries=0` up to 100 attempts. Raises `ConfigError` for a delay that is no such number.
+    a task with `retries=0` up to 100 attempts. Raises `ConfigError` for a delay that is no such number: like any other
+    error of the task, it uses up one of its retries.
     """
 
     def __init__(self, reason: str = "retry asked for", *, delay: float | None = None) -> None:

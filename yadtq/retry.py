@@ -7,27 +7,43 @@ half of it is sure, half is random, so that tasks which failed together are not 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from yadtq.errors import Discard, Retry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["RetryPolicy"]
+__all__ = ["RetryPolicy", "asks"]
 
 
 #: Retries of a task that raises `Retry` and has no number of its own: bounded, like everything.
 _ASKED_RETRIES = 100
 
 
+#: As Python's own code reads it: a subclass may hide it.
+_members: Any = BaseExceptionGroup.__dict__["exceptions"].__get__
+
+
 def _leaves(error: BaseException) -> Iterator[BaseException]:
     """The exceptions in a group, as a task group raises them, or the exception itself."""
-    if isinstance(error, BaseExceptionGroup):
-        for each in error.exceptions:
-            yield from _leaves(each)
-    else:
-        yield error
+    waiting = [error]
+    while waiting:
+        each = waiting.pop()
+        if _is(each, BaseExceptionGroup):
+            waiting += reversed(_members(each))
+        else:
+            yield each
+
+
+def _is(error: BaseException, *kinds: type[BaseException]) -> bool:
+    # Not `isinstance`: it reads `__class__`, which may be a property of the task's, and raise.
+    return issubclass(type(error), kinds)
+
+
+def asks(error: BaseException, *kinds: type[BaseException]) -> bool:
+    """Whether it is of one of these kinds, or a group with one of them in it."""
+    return any(_is(each, *kinds) for each in _leaves(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +61,9 @@ class RetryPolicy:
         jitter: a random number in [0, 1). Raises `ConfigError` for a `Retry` whose delay is no number of seconds.
         """
         errors = list(_leaves(error))
-        asked = next((each for each in errors if isinstance(each, Retry)), None)
+        asked = next((each for each in errors if _is(each, Retry)), None)
         most = _ASKED_RETRIES if asked is not None and self.retries == 0 else self.retries
-        if failures > most or any(isinstance(each, Discard) for each in errors):
+        if failures > most or any(_is(each, Discard) for each in errors):
             return None
         # A subclass may not have called `Retry.__init__`, or may have set the delay itself.
         if (delay := getattr(asked, "delay", None)) is not None:

@@ -153,23 +153,132 @@ def raising(kind: type[BaseException]) -> type[BaseException]:
     return Unprintable
 
 
+def hiding(attribute: str) -> type[BaseException]:
+    """An exception that raises when this attribute is read."""
+
+    def refuse(self: object) -> None:
+        raise RuntimeError("hands off")
+
+    return type("Hiding", (Exception,), {attribute: property(refuse)})
+
+
+def hiding_group() -> BaseException:
+    return type("Hiding", (ExceptionGroup,), {"exceptions": property(lambda self: 1 / 0)})("g", [ValueError("inside")])
+
+
+class Anonymous(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise RuntimeError("nobody")
+
+
+class Nameless(Exception, metaclass=Anonymous):
+    pass
+
+
+class NoText(Exception):
+    def __str__(self) -> str:
+        return None  # type: ignore[return-value]
+
+
+class Text(str):
+    def __getitem__(self, key: object) -> str:
+        raise RuntimeError("not for slicing")
+
+    __str__ = __format__ = encode = __getitem__  # type: ignore[assignment]
+
+
+class OddText(Exception):
+    def __str__(self) -> str:
+        return Text("odd")
+
+
+def cycle() -> BaseException:
+    one, other = ValueError("one"), ValueError("other")
+    one.__cause__, other.__cause__ = other, one
+    return one
+
+
+def chain() -> BaseException:
+    error = first = ValueError("first")
+    for _ in range(100_000):
+        error.__context__ = ValueError("next")
+        error = error.__context__
+    return first
+
+
+def deep_group() -> BaseException:
+    error: Exception = ValueError("innermost")
+    for _ in range(5_000):
+        error = ExceptionGroup("outer", [error])
+    return error
+
+
+def wide_group() -> BaseException:
+    return ExceptionGroup("all", [ValueError(n) for n in range(200_000)])
+
+
+def own_cause() -> BaseException:
+    error = ValueError("its own cause")
+    error.__cause__ = error
+    return error
+
+
+class BadDelay(Retry):
+    @property
+    def delay(self) -> float:  # type: ignore[override]
+        raise SystemExit
+
+    @delay.setter
+    def delay(self, value: object) -> None: ...
+
+
+MAKERS: list[Callable[[], BaseException]] = [
+    syntax_error,
+    raising(RuntimeError),
+    raising(asyncio.CancelledError),
+    raising(SystemExit),
+    raising(KeyboardInterrupt),
+    raising(RecursionError),
+    *(
+        hiding(name)
+        for name in (
+            "__class__",
+            "__traceback__",
+            "__cause__",
+            "__context__",
+            "__suppress_context__",
+            "__notes__",
+            "args",
+        )
+    ),
+    hiding("__dict__"),
+    hiding_group,
+    lambda: Nameless(),
+    NoText,
+    OddText,
+    cycle,
+    own_cause,
+    chain,
+    deep_group,
+    wide_group,
+    BadDelay,
+    lambda: type("\ud800" * 5, (Exception,), {})("\ud800"),
+    lambda: type("N" * 1_000_000, (Exception,), {})("N" * 1_000_000),
+    lambda: StopIteration(3),
+    lambda: StopAsyncIteration(3),
+    lambda: BaseExceptionGroup("stop", [SystemExit(1), KeyboardInterrupt()]),
+]
+
+
 class TestWhatCanNotBeDigested:
     """An exception is the task's own code. Whatever it is made of, the slot comes back and the task has an end."""
 
     @pytest.mark.parametrize("sync", [False, True])
-    @pytest.mark.parametrize(
-        "make",
-        [
-            syntax_error,
-            raising(RuntimeError),
-            raising(asyncio.CancelledError),
-            raising(SystemExit),
-            raising(KeyboardInterrupt),
-            raising(RecursionError),
-        ],
-    )
-    async def test_it_ends_failed_under_its_name(
-        self, bench: ExecutionBench, make: Callable[[], BaseException], sync: bool
+    @pytest.mark.parametrize("retries", [0, 1])
+    @pytest.mark.parametrize("make", MAKERS, ids=map(str, range(len(MAKERS))))
+    async def test_it_is_an_error_like_any_other(
+        self, bench: ExecutionBench, make: Callable[[], BaseException], sync: bool, retries: int
     ) -> None:
         def work() -> None:
             raise make()
@@ -177,14 +286,25 @@ class TestWhatCanNotBeDigested:
         async def async_work() -> None:
             work()
 
-        outcome = await bench.run(work if sync else async_work)
-        assert outcome.status is S.FAILED
-        assert error_of(outcome)["type"] == type(make()).__name__
+        outcome = await bench.run(work if sync else async_work, retries=retries)
+        assert outcome.status is (S.RETRYING if retries else S.FAILED)
         assert bench.free_then == [bench.slots.total]
+        assert len(outcome.payload) < 50_000
+        assert "could not be read" not in error_of(outcome)["message"]
+
+    @pytest.mark.parametrize("make", MAKERS[:6])
+    async def test_and_has_its_name(self, bench: ExecutionBench, make: Callable[[], BaseException]) -> None:
+        async def work() -> None:
+            raise make()
+
+        assert error_of(await bench.run(work))["type"] == type(make()).__name__
 
     @pytest.mark.parametrize("delay", [timedelta(seconds=1), "1", float("inf"), float("nan"), -1, Decimal("0.1"), 1e17])
     @pytest.mark.parametrize("set_later", [False, True])
-    async def test_a_delay_that_is_none_says_so(self, bench: ExecutionBench, delay: Any, set_later: bool) -> None:
+    @pytest.mark.parametrize("retries", [0, 3])
+    async def test_a_delay_that_is_none_is_an_error_of_the_task_like_any_other(
+        self, bench: ExecutionBench, delay: Any, set_later: bool, retries: int
+    ) -> None:
         async def work() -> None:
             if not set_later:
                 raise Retry(delay=delay)
@@ -192,10 +312,11 @@ class TestWhatCanNotBeDigested:
             retry.delay = delay
             raise retry
 
-        # Raised by the task itself, it is an error like any other; found in an exception, it is the end.
-        outcome = await bench.run(work, retries=3 if set_later else 0)
-        assert (outcome.status, error_of(outcome)["type"]) == (S.FAILED, "ConfigError")
+        outcome = await bench.run(work, retries=retries)
+        status = S.RETRYING if retries else S.FAILED
+        assert (outcome.status, error_of(outcome)["type"]) == (status, "ConfigError")
         assert "seconds" in error_of(outcome)["message"]
+        assert not retries or 0.5 <= outcome.retry_in_s <= 1.0
 
     async def test_a_retry_that_forgets_its_base_takes_the_back_off(self, bench: ExecutionBench) -> None:
         async def work() -> None:
@@ -274,6 +395,24 @@ class TestGroups:
             raise ExceptionGroup("both", [Retry(delay=2), ExceptionGroup("inner", [Discard("no use")])])
 
         assert (await bench.run(work, retries=5)).status is S.FAILED
+
+    @pytest.mark.parametrize("raised", [Retry(delay=2), Discard("no use")], ids=["retry", "discard"])
+    @pytest.mark.parametrize("grouped", [False, True])
+    async def test_what_is_asked_for_at_the_time_out_counts(
+        self, bench: ExecutionBench, raised: Exception, grouped: bool
+    ) -> None:
+        async def work() -> None:
+            try:
+                await forever()
+            except asyncio.CancelledError:
+                raise (ExceptionGroup("at the end", [ValueError(), raised]) if grouped else raised) from None
+
+        outcome = await bench.run(work, retries=3, timeout_s=0.05)
+        if isinstance(raised, Retry):
+            assert (outcome.status, outcome.retry_in_s) == (S.RETRYING, 2.0)
+        else:
+            assert outcome.status is S.FAILED
+            assert error_of(outcome)["type"] == ("ExceptionGroup" if grouped else "Discard")
 
 
 class TestRetries:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import traceback
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-
-import anyio
 
 from yadtq.errors import ConfigError, Discard, InvalidArguments, Retry, TaskTimeout
 from yadtq.execution.attempt import StopReason
+from yadtq.execution.raised import frames_of, message_of, traceback_of, type_name
 from yadtq.options import effective
+from yadtq.retry import asks
 from yadtq.wire.codec import encode
 from yadtq.wire.states import TaskStatus
 
@@ -24,10 +22,6 @@ __all__ = ["Outcome", "error_payload", "outcome_of"]
 
 log = logging.getLogger("yadtq.worker")
 
-_TRACEBACK_CHARS = 8_000
-_MESSAGE_CHARS = 4_000
-#: Folders whose frames are between the worker and the task's own.
-_MACHINERY = (str(Path(__file__).parent), str(Path(anyio.__file__).parent))
 _BROKEN_OFF = (StopReason.SHUTDOWN, StopReason.LEASE_LOST, StopReason.CHILD_DIED)
 
 
@@ -55,9 +49,8 @@ def outcome_of(attempt: Attempt, error: BaseException, jitter: float) -> Outcome
         return _outcome(attempt, error, jitter)
     except BaseException as second:
         # Any exception: SystemExit from a `__str__` would end the worker, CancelledError would lose the outcome.
-        name = type(error).__name__
-        problem = f"its error could not be read: {type(second).__name__} while looking at it"
-        return Outcome(attempt, TaskStatus.FAILED, error_payload(name, problem))
+        problem = f"its error could not be read: {type_name(second)} while looking at it"
+        return Outcome(attempt, TaskStatus.FAILED, error_payload(type_name(error), problem))
 
 
 def _outcome(attempt: Attempt, error: BaseException, jitter: float) -> Outcome:
@@ -65,24 +58,31 @@ def _outcome(attempt: Attempt, error: BaseException, jitter: float) -> Outcome:
     if attempt.stop in _BROKEN_OFF:
         return Outcome(attempt, None)
     rules = effective(attempt.task, attempt.envelope)
-    if attempt.stop is StopReason.TIMEOUT and not isinstance(error, Discard | Retry):
-        limit_s = rules.timeout_s or 0.0
-        late = TaskTimeout(f"it ran for longer than its timeout of {limit_s:g} s")
-        if not isinstance(error, asyncio.CancelledError):
-            late.__cause__ = error
-        late.__traceback__ = error.__traceback__
-        error = late
-    name, message, text = type(error).__name__, _message(error), _traceback(error)
+    if attempt.stop is StopReason.TIMEOUT and not asks(error, Discard, Retry):
+        error = _late(error, rules.timeout_s or 0.0)
+    failures = attempt.failures + 1
     # Arguments that don't fit won't fit the next time.
     try:
-        delay = None if isinstance(error, InvalidArguments) else rules.retry.delay(attempt.failures + 1, error, jitter)
-    except ConfigError as wrong:
-        return Outcome(attempt, TaskStatus.FAILED, error_payload("ConfigError", str(wrong), text))
+        delay = None if asks(error, InvalidArguments) else rules.retry.delay(failures, error, jitter)
+    except BaseException as wrong:
+        # Of a `Retry` with an unusable delay, which is the task's own code: an error of the task like any other. The
+        # same number in `Retry(delay=...)` raises there, in the task.
+        error = wrong
+        delay = rules.retry.delay(failures, ConfigError(), jitter)
+    name, message = type_name(error), message_of(error)
     if delay is None:
-        return Outcome(attempt, TaskStatus.FAILED, error_payload(name, message, text))
+        return Outcome(attempt, TaskStatus.FAILED, error_payload(name, message, traceback_of(error)))
     with contextlib.suppress(Exception):  # a task may have closed stderr, which is no reason to fail it permanently
         log.info("%r failed (%s: %s), next in %.1f s", attempt, name, message, delay)
     return Outcome(attempt, TaskStatus.RETRYING, error_payload(name, message[:200]), delay)
+
+
+def _late(error: BaseException, limit_s: float) -> TaskTimeout:
+    late = TaskTimeout(f"it ran for longer than its timeout of {limit_s:g} s")
+    if not issubclass(type(error), asyncio.CancelledError):
+        late.__cause__ = error
+    late.__traceback__ = frames_of(error)
+    return late
 
 
 def error_payload(name: str, message: str, trace: str = "") -> bytes:
@@ -92,22 +92,3 @@ def error_payload(name: str, message: str, trace: str = "") -> bytes:
         error["traceback"] = trace
     # File names, for example, may contain bytes that are not text: they have no JSON form.
     return encode({key: text.encode(errors="backslashreplace").decode() for key, text in error.items()})
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)[:_MESSAGE_CHARS]
-    except BaseException as broken:  # also SystemExit and CancelledError: it is only a message
-        return f"(its message raised {type(broken).__name__})"
-
-
-def _traceback(error: BaseException) -> str:
-    """The task's own frames, without those of YADTQ; of a long traceback the end is kept."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename.startswith(_MACHINERY):
-        frames = frames.tb_next
-    try:
-        return "".join(traceback.format_exception(type(error), error, frames))[-_TRACEBACK_CHARS:]
-    except BaseException as broken:  # a SyntaxError whose text is bytes, for example: then use the frames alone
-        lines = traceback.format_tb(frames)
-        return "".join([*lines, f"(the error could not be formatted: {type(broken).__name__})"])[-_TRACEBACK_CHARS:]

@@ -65,14 +65,18 @@ class ThreadRunner:
         lock = threading.Lock()
         begun = given_up = False
 
-        def in_thread() -> Any:
+        def in_thread() -> tuple[Any, BaseException | None]:
             nonlocal begun
             with lock:
                 if given_up:
-                    return None
+                    return None, None
                 begun = True
             try:
-                return function()
+                return function(), None
+            except BaseException as error:
+                # Passed on as a value: anyio looks at an exception in the loop before it ends the call, and one whose
+                # `__class__` raises would leave the call without an end, and its slot taken.
+                return None, error
             finally:
                 with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
                     loop.call_soon_threadsafe(self._leave, place)
@@ -80,12 +84,18 @@ class ThreadRunner:
         try:
             if attempt.timeout_s is not None:  # only now: a task must not time out in the queue for a thread
                 self._limits.start(attempt, attempt.timeout_s)
-            return await anyio.to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=self._unlimited)
+            value, error = await anyio.to_thread.run_sync(in_thread, abandon_on_cancel=True, limiter=self._unlimited)
         finally:
             with lock:
                 given_up = True
                 if not begun:
                     self._leave(place)
+        if error is None:
+            return value
+        try:
+            raise error
+        finally:
+            del error  # it holds this frame, which would hold it
 
     def _leave(self, place: object) -> None:
         attempt = self._busy.pop(place, None)
