@@ -226,7 +226,7 @@ def own_cause() -> BaseException:
 
 class BadDelay(Retry):
     @property
-    def delay(self) -> float:  # type: ignore[override]
+    def delay(self) -> float:
         raise SystemExit
 
     @delay.setter
