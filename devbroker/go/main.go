@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -80,8 +81,13 @@ func serve(args []string) error {
 		kfake.NumBrokers(len(addrs)), kfake.ListenFn(listenOn(addrs)), kfake.BrokerConfigs(configs),
 		kfake.ClusterID("yadtq-devbroker"), kfake.WithLogger(kfake.BasicLogger(os.Stderr, level)),
 	}
+	opts = append(opts, loginOpts()...)
 	if *data != "" {
 		opts = append(opts, kfake.DataDir(*data))
+		// kfake keeps passwords with the data, and prefers those to ours, which is of this start.
+		if err := os.Remove(filepath.Join(*data, "sasl.json")); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 		if *sync {
 			opts = append(opts, kfake.SyncWrites())
 		}
@@ -145,7 +151,11 @@ func listenOn(addrs []string) func(network, address string) (net.Listener, error
 	next := 0
 	return func(network, _ string) (net.Listener, error) {
 		next++
-		return net.Listen(network, addrs[next-1])
+		listener, err := net.Listen(network, addrs[next-1])
+		if err != nil || os.Getenv(passwordVariable) == "" {
+			return listener, err
+		}
+		return handshakes{listener}, nil
 	}
 }
 

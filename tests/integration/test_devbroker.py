@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +24,6 @@ from yadtq.embedded.servers import broker_spec
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
 
 TOKEN = "a token of the test"
 GROUP = "readers"
@@ -118,7 +118,62 @@ async def ready_line(process: asyncio.subprocess.Process) -> dict[str, object]:
     return line
 
 
+@asynccontextmanager
+async def locked(folder: Path, password: str) -> AsyncIterator[ServerProcess]:
+    """A broker that asks for a login."""
+    data = DataDir(folder)
+    await asyncio.to_thread(data.open)
+    spec = broker_spec(data, port=0, brokers=1, token=None, password=password)
+    server = ServerProcess(spec, lock_fd=data.lock_fd, timeout=10)
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.stop()
+        await asyncio.to_thread(data.close)
+
+
+async def appends(server: ServerProcess, user: str, password: str, mechanism: str = "SCRAM-SHA-256") -> bool:
+    """Whether a client with this login is let in, and can write. user: "" for a client that does not log in."""
+    login = {
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": mechanism,
+        "sasl_plain_username": user,
+        "sasl_plain_password": password,
+    }
+    address = {"bootstrap_servers": f"127.0.0.1:{server.port}", **(login if user else {})}
+    admin, producer = AIOKafkaAdminClient(**address), AIOKafkaProducer(**address)
+    try:
+        async with asyncio.timeout(10):
+            await admin.start()
+            topics = await admin.list_topics()
+            if PARTITION.topic not in topics:
+                await admin.create_topics([NewTopic(PARTITION.topic, 1, 1)])
+            await producer.start()
+            await producer.send_and_wait(PARTITION.topic, b"x")
+    except KafkaError:
+        return False
+    finally:
+        await producer.stop()
+        await admin.close()
+    return True
+
+
 # --- the process
+
+
+async def test_with_a_password_only_those_are_let_in_who_know_it(tmp_path: Path) -> None:
+    async with locked(tmp_path, "the first") as server:
+        for mechanism in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
+            assert await appends(server, "yadtq", "the first", mechanism)
+            assert not await appends(server, "yadtq", "another", mechanism)
+        assert not await appends(server, "admin", "admin")
+        assert not await appends(server, "", "")
+        shown = await asyncio.to_thread(Path(f"/proc/{server.pid}/cmdline").read_bytes)
+        assert b"the first" not in shown, "all users can read a command line"
+    async with locked(tmp_path, "the second") as server:  # with the data of the first
+        assert await appends(server, "yadtq", "the second")
+        assert not await appends(server, "yadtq", "the first")
 
 
 async def test_the_ready_line_tells_the_addresses_and_stdin_ends_it() -> None:

@@ -19,13 +19,20 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 _CONFIG = "password.conf"
-#: What the devbroker reads the token of its control channel from.
-_TOKEN = "DEVBROKER_CONTROL_TOKEN"
+#: Of the account that the devbroker knows when it is given a password.
+KAFKA_USER = "yadtq"
+#: What the devbroker reads the token of its control channel and its password from.
+_TOKEN, _PASSWORD = "DEVBROKER_CONTROL_TOKEN", "DEVBROKER_PASSWORD"
 _PROBE_S = 1.0  # a probe that takes longer is not an answer
 
 
-def broker_spec(data: DataDir, *, port: int, brokers: int, token: str | None) -> ServerSpec:
-    """Kafka: ports of the brokers, then that of the control channel if there is one. token: opens that; None: without."""
+def broker_spec(
+    data: DataDir, *, port: int, brokers: int, token: str | None, password: str | None = None
+) -> ServerSpec:
+    """Kafka: ports of the brokers, then that of the control channel if there is one. token: opens that; None: without.
+
+    password: None lets in every user of this machine.
+    """
     control = token is not None
 
     def command(ports: Sequence[int]) -> list[str]:
@@ -38,7 +45,7 @@ def broker_spec(data: DataDir, *, port: int, brokers: int, token: str | None) ->
         return [str(broker_binary()), *options]
 
     wanted = (port, *[0] * (brokers - 1), *[0] * control)
-    env = {_TOKEN: token} if token is not None else {}
+    env = {name: value for name, value in ((_TOKEN, token), (_PASSWORD, password)) if value is not None}
     return ServerSpec("kafka", wanted, command, log=data.path / "logs" / "kafka.log", announces=True, env=env)
 
 
