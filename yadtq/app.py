@@ -8,7 +8,7 @@ import random
 import socket
 import sys
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
 
 from yadtq.broker.kafka import KafkaBroker
 from yadtq.client.client import Client
@@ -24,6 +24,7 @@ from yadtq.wire.names import TopicNames
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
 
     from yadtq.client.own import OwnClient
     from yadtq.context import TaskContext
@@ -33,31 +34,37 @@ __all__ = ["Yadtq", "load_app"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Lifespan: TypeAlias = "Callable[[Yadtq], AbstractAsyncContextManager[Any]]"
 
 
 class _Decorator(Protocol):
     """`@app.task(...)`: async or sync, with or without a context as the first parameter."""
 
     @overload
-    def __call__(self, function: Callable[Concatenate[TaskContext, P], Awaitable[R]], /) -> Task[P, R]: ...
+    def __call__(self, function: Callable[Concatenate[TaskContext[Any], P], Awaitable[R]], /) -> Task[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
     @overload
-    def __call__(self, function: Callable[Concatenate[TaskContext, P], R], /) -> Task[P, R]: ...
+    def __call__(self, function: Callable[Concatenate[TaskContext[Any], P], R], /) -> Task[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
     def __call__(self, function: Callable[..., Any], /) -> Task[Any, Any]: ...
 
 
 class Yadtq:
-    """settings: keywords of `Settings` (kafka=, redis=, ...); what is not given comes from `YADTQ_*`.
+    """lifespan: an async context manager, called with the app: what it yields is `ctx.state` of every task. Each worker
+    process opens it before its first task and closes it after its last. settings: keywords of `Settings` (kafka=,
+    redis=, ...); what is not given comes from `YADTQ_*`.
 
     Reading the settings is put off until something needs them: defining tasks must not depend on the environment.
     """
 
-    def __init__(self, name: str = "default", **settings: Any) -> None:
+    def __init__(self, name: str = "default", *, lifespan: Lifespan | None = None, **settings: Any) -> None:
         TopicNames(name)  # refuses a name that no topic may have
+        if lifespan is not None and not callable(lifespan):
+            raise ConfigError("lifespan is a function that takes the app and gives an async context manager")
         self.name = name
+        self.lifespan = lifespan
         self.registry = Registry()
         self._given = settings
         self._settings: Settings | None = None
@@ -79,11 +86,11 @@ class Yadtq:
         self._settings = None
 
     @overload
-    def task(self, function: Callable[Concatenate[TaskContext, P], Awaitable[R]], /) -> Task[P, R]: ...
+    def task(self, function: Callable[Concatenate[TaskContext[Any], P], Awaitable[R]], /) -> Task[P, R]: ...
     @overload
     def task(self, function: Callable[P, Awaitable[R]], /) -> Task[P, R]: ...
     @overload
-    def task(self, function: Callable[Concatenate[TaskContext, P], R], /) -> Task[P, R]: ...
+    def task(self, function: Callable[Concatenate[TaskContext[Any], P], R], /) -> Task[P, R]: ...
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload

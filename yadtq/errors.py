@@ -22,6 +22,7 @@
     ├── BrokerRefused            Kafka refused records permanently; none of them was stored
     ├── StoreUnavailable         Redis did not answer in time
     ├── ServiceFailed            a background service of this process failed; it is started again
+    ├── LifespanFailed           what the tasks of an app share could not be opened: its worker ends
     ├── TaskTimeout              stored as the error of a task whose `timeout` ran out
     ├── Retry                    raised by a task: run me again
     └── Discard                  raised by a task: no further attempt
@@ -44,6 +45,7 @@ __all__ = [
     "Discard",
     "EnvelopeError",
     "InvalidArguments",
+    "LifespanFailed",
     "PayloadTooLarge",
     "ResultError",
     "ResultLost",
@@ -267,6 +269,17 @@ class ServiceFailed(YadtqError):
     def __init__(self, service: str, reason: str) -> None:
         self.service = service
         super().__init__(f"service {service!r} failed: {reason}; it is started again, so ask again")
+
+
+class LifespanFailed(YadtqError):
+    """Raised by a worker: the lifespan of its app has failed, or has ended before the worker. opened: whether it had
+    been open.
+    """
+
+    def __init__(self, app: str, reason: str, *, opened: bool) -> None:
+        self.app, self.reason, self.opened = app, reason, opened
+        what = "failed while tasks ran" if opened else "could not be opened"
+        super().__init__(f"the lifespan of app {app!r} {what}: {reason}")
 
 
 class TaskTimeout(YadtqError):

@@ -170,6 +170,7 @@ class WorkerSettings(_Base):
 
     grace_s: float = Field(30.0, ge=0, description="for running tasks after SIGTERM")
     loop: Literal["asyncio", "uvloop"] = Field("asyncio", description="event loop; uvloop comes with yadtq[fast]")
+    lifespan_timeout_s: float = Field(60.0, gt=0, description="for the app's lifespan to open what tasks share")
     unknown_task_window_s: float = Field(30.0, ge=0, description="unknown task names wait so long for a deploy")
     crash_limit: int = Field(
         25, ge=1, description="deaths of workers under one task that no chance explains: it goes to the dead letters"

@@ -198,13 +198,13 @@ def _takes_context(task: str, parameters: Sequence[inspect.Parameter], hints: di
 
 
 def _is_context(hint: Any) -> bool:
-    """`TaskContext`, `TaskContext | None`, or one of them in `Annotated`."""
+    """`TaskContext`, `TaskContext[State]`, one of them `| None`, or one of these in `Annotated`."""
     if typing.get_origin(hint) is Annotated:
         return _is_context(typing.get_args(hint)[0])
     if typing.get_origin(hint) in (typing.Union, UnionType):
         kinds = [kind for kind in typing.get_args(hint) if kind is not NoneType]
         return len(kinds) == 1 and _is_context(kinds[0])
-    return hint is TaskContext
+    return TaskContext in (hint, typing.get_origin(hint))
 
 
 def _sorter(

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from functools import cache
+from typing import Any
 
 from tests.support.ledger import Ledger
 from yadtq import TaskContext, Yadtq
@@ -29,7 +30,7 @@ def _ledger() -> Ledger:
     return Ledger.from_environment()
 
 
-def make_app(name: str, **settings: object) -> Yadtq:
+def make_app(name: str, **settings: Any) -> Yadtq:
     """A new app with the tasks below; settings as for `Yadtq`."""
     app = Yadtq(name, **settings)
 

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 import signal
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from yadtq import TaskContext, Yadtq
 
-app = Yadtq("child")
+
+@asynccontextmanager
+async def lifespan(app: Yadtq) -> AsyncIterator[str]:
+    """CHILD_OPENS: seconds, or "never"."""
+    seconds = os.environ.get("CHILD_OPENS", "0")
+    if seconds == "never":
+        raise ValueError("no such host")
+    await asyncio.sleep(float(seconds))
+    yield f"opened in {os.getpid()}"
+
+
+app = Yadtq("child", lifespan=lifespan)
+
+
+@app.task
+async def shared(ctx: TaskContext[str]) -> list[object]:
+    return [ctx.state, os.getpid()]
 
 
 @app.task

@@ -5,6 +5,8 @@ Never imported or run: `test_typing.py` shows it to mypy.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from yadtq import TaskContext, Yadtq
 from yadtq.sync import YADTQClient
 
@@ -24,6 +26,23 @@ async def greeting(name: str, *, loud: bool = False) -> str:
 @app.task
 def send(ctx: TaskContext, to: str) -> bool:
     return bool(to and ctx.attempt)
+
+
+@dataclass
+class State:
+    db: str
+
+
+@app.task
+async def stateful(ctx: TaskContext[State]) -> int:
+    return ctx.state.db  # E: return-value
+
+
+async def no_context(app: Yadtq) -> None: ...
+
+
+Yadtq("other", lifespan=no_context)  # E: arg-type
+Yadtq("other", lifespan="state")  # E: arg-type
 
 
 async def arguments() -> None:

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import assert_type
 
 from yadtq import Task, TaskContext, TaskHandle, TaskStatus, Yadtq
 
-app = Yadtq("typing")
+
+@dataclass
+class State:
+    db: str
+
+
+@asynccontextmanager
+async def lifespan(app: Yadtq) -> AsyncIterator[State]:
+    yield State(app.name)
+
+
+app = Yadtq("typing", lifespan=lifespan)
+
+
+@app.task
+async def stateful(ctx: TaskContext[State], n: int) -> str:
+    assert_type(ctx.state, State)
+    return ctx.state.db * n
 
 
 @app.task
@@ -45,6 +65,7 @@ async def submits() -> None:
     assert_type(await greeting.submit("you", loud=True), TaskHandle[str])
     assert_type(await square.submit(2), TaskHandle[float])
     assert_type(await send.submit("me"), TaskHandle[bool])
+    assert_type(await stateful.submit(2), TaskHandle[str])
     assert_type(await post.options(retries=0, timeout=2.5).submit("me", copies=2), TaskHandle[list[str]])
 
 

@@ -28,6 +28,7 @@ EXAMPLES: dict[str, YadtqError] = {
     "ResultLost": errors.ResultLost("a"),
     "ResultUnreadable": errors.ResultUnreadable("a", "a compressed value is damaged"),
     "StoreRefused": errors.StoreRefused("shop", [("PUBLISH", "NOPERM no permissions to access a channel")]),
+    "LifespanFailed": errors.LifespanFailed("shop", "OSError: no such host", opened=False),
     "ServiceFailed": errors.ServiceFailed("waiters", "KeyError: 'a'"),
     "Retry": errors.Retry("busy", delay=2.5),
 }

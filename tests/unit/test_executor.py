@@ -94,7 +94,9 @@ class TestSuccess:
         outcome = await bench.run(work, 7, number=3, task_id="me")
         assert outcome.payload == b"7"
         nonce = outcome.attempt.nonce
-        assert seen == [TaskContext(task_id="me", task="work", app="t", worker="w1", attempt=3, fencing_token=nonce)]
+        assert seen == [
+            TaskContext(task_id="me", task="work", app="t", worker="w1", attempt=3, fencing_token=nonce, state=None)
+        ]
         assert (seen[0].idempotency_key, seen[0].fencing_token) == ("me", nonce)
 
     async def test_nothing_is_kept_of_a_task_that_has_ended(self, bench: ExecutionBench) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import random
 import signal
 import sys
@@ -218,8 +220,9 @@ class TestWard:
     """With a real child process, of the bundled examples."""
 
     @pytest.fixture
-    async def ward(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Ward]:
-        environ = {"PYTHONPATH": ":".join(filter(None, sys.path))}
+    async def ward(self, request: pytest.FixtureRequest) -> AsyncIterator[Ward]:
+        opens = getattr(request, "param", "0")
+        environ = {"PYTHONPATH": ":".join(filter(None, sys.path)), "CHILD_OPENS": opens}
         made = Ward(
             command=child_command("tests.support.child_app:app", "worker-1"),
             environ=environ,
@@ -243,6 +246,20 @@ class TestWard:
         assert bad.status is S.FAILED
         assert b"ValueError" in bad.payload
         assert ward.inside == 0
+
+    @pytest.mark.parametrize("ward", ["1"], indirect=True)
+    async def test_opens_what_tasks_share_before_their_time_counts(self, ward: Ward) -> None:
+        outcome = await ward.run(self.attempt("shared", timeout_s=0.4))
+        assert outcome.status is S.SUCCESS
+        state, pid = json.loads(outcome.payload)
+        assert state == f"opened in {pid}"
+        assert pid != os.getpid()
+
+    @pytest.mark.parametrize("ward", ["never"], indirect=True)
+    async def test_a_lifespan_that_fails_proves_nothing(self, ward: Ward, capfd: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(OSError, match="exit 1"):
+            await ward.run(self.attempt("shared"))
+        assert "the lifespan of app 'child' could not be opened: ValueError: no such host" in capfd.readouterr().err
 
     @pytest.mark.parametrize(("name", "code"), [("exits", 3), ("segfaults", -11), ("kills_itself", -9)])
     async def test_its_death_is_told_with_a_report(self, ward: Ward, name: str, code: int) -> None:

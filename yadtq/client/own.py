@@ -35,7 +35,7 @@ class OwnClient(Service):
     """
 
     name = "submits"
-    stage = Stage.OUTCOME  # tasks submit until they have ended
+    stage = Stage.RESOURCES  # like the lifespan, which may submit as well
 
     def __init__(self, outside: Outside, settings: Settings, registry: Registry) -> None:
         """outside: a store in it that others use too is a `borrowed` one."""

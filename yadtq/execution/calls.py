@@ -22,7 +22,10 @@ __all__ = ["Calls"]
 
 
 class Calls:
-    """One a worker. runners: `loop` for async functions, `threads` for sync ones."""
+    """One a worker. runners: `loop` for async functions, `threads` for sync ones.
+
+    state: settable; what tasks get as `ctx.state`.
+    """
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class Calls:
         self._loop = loop
         self._threads = threads
         self._middleware = middleware
+        self.state: Any = None
 
     async def result(self, attempt: Attempt, task: Task[Any, Any]) -> bytes:
         """Run the function once. Raises what the function raises, `InvalidArguments`, or `Discard` for a wrong result."""
@@ -64,7 +68,7 @@ class Calls:
             )
         return payload
 
-    def _context(self, attempt: Attempt, task: Task[Any, Any]) -> TaskContext:
+    def _context(self, attempt: Attempt, task: Task[Any, Any]) -> TaskContext[Any]:
         return TaskContext(
             task_id=attempt.envelope.id,
             task=task.name,
@@ -72,6 +76,7 @@ class Calls:
             worker=self._worker_id,
             attempt=attempt.number,
             fencing_token=attempt.nonce,
+            state=self.state,
         )
 
     def left_behind(self) -> Collection[Attempt]:

@@ -40,8 +40,9 @@ class Stage(IntEnum):
     OUTCOME = 4  # how they ended is stored
     OUTBOX = 5  # what must be in Kafka is there
     COMMIT = 6  # the last commit
-    MEMBERSHIP = 7  # the place in the group is given up
-    REPORT = 8  # the last heartbeat
+    RESOURCES = 7  # what tasks share is closed
+    MEMBERSHIP = 8  # the place in the group is given up
+    REPORT = 9  # the last heartbeat
 
 
 class ServiceEnded(RuntimeError):

@@ -9,7 +9,8 @@ DRAINED = 0
 FAILED = 1
 #: Wrong settings or arguments: another process would end the same way.
 MISCONFIGURED = 2
-#: Kafka or Redis could not be reached (EX_UNAVAILABLE of sysexits.h). Never the fault of the worker or its slot.
+#: Kafka or Redis could not be reached, or what the app's lifespan opens (EX_UNAVAILABLE of sysexits.h). Never the fault
+#: of the worker or its slot.
 UNREACHABLE = 69
 #: The watchdog ended it: its event loop was blocked for too long (EX_SOFTWARE).
 BLOCKED = 70

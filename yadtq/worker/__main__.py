@@ -1,7 +1,7 @@
 """`python -m yadtq.worker module:app`: one worker process.
 
-Exit status: 0 drained, 1 a part failed, 2 wrong settings or arguments, 69 Kafka or Redis could not be reached, 70 the
-event loop was blocked for too long.
+Exit status: 0 drained, 1 a part failed, 2 wrong settings or arguments, 69 Kafka or Redis could not be reached or the
+app's lifespan could not be opened, 70 the event loop was blocked for too long.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from yadtq.app import load_app
-from yadtq.errors import BrokerUnavailable, ConfigError, StoreUnavailable, YadtqError
+from yadtq.errors import BrokerUnavailable, ConfigError, LifespanFailed, StoreUnavailable, YadtqError
 from yadtq.runtime.logs import log_to_stderr
 from yadtq.settings import WorkerSettings
 from yadtq.wire import exits
@@ -115,6 +115,9 @@ def main(argv: list[str] | None = None) -> int:
     except (BrokerUnavailable, StoreUnavailable) as error:
         print(f"yadtq: {error}", file=sys.stderr)
         return exits.UNREACHABLE
+    except LifespanFailed as error:
+        print(f"yadtq: {error}", file=sys.stderr)
+        return exits.FAILED if error.opened else exits.UNREACHABLE
     except YadtqError as error:
         print(f"yadtq: {error}", file=sys.stderr)
         return exits.FAILED

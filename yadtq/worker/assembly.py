@@ -44,6 +44,7 @@ from yadtq.wire.deadletter import DeadReason
 from yadtq.wire.heartbeat import RunningTask
 from yadtq.worker.facts import Counters, WorkerFacts
 from yadtq.worker.heartbeat import Heart, Identity
+from yadtq.worker.lifespan import Lifespan, lifespan_of
 from yadtq.worker.membership import Membership
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class Parts:
     counters: Counters
     signals: Signals
     submits: OwnClient
+    lifespan: Lifespan | None
 
     def audit(self) -> list[str]:
         """Violations of the conservation laws, as messages."""
@@ -151,7 +153,7 @@ class _Assembly:
             listener=Listeners((self.counters,)),
             on_settled=self._settled,
         )
-        calls = Calls(
+        self._calls = calls = Calls(
             app=given.app.name,
             worker_id=given.identity.worker_id,
             max_result_bytes=self._settings.max_result_bytes,
@@ -225,6 +227,7 @@ class _Assembly:
             producer=self.producer,
             interval_s=self._settings.heartbeat_s,
         )
+        self._lifespan = lifespan_of(given.app, self._options.lifespan_timeout_s, self._calls)
         self.signals.on(DEAD, self._died)
         services: tuple[Service, ...] = (
             heart,
@@ -232,12 +235,13 @@ class _Assembly:
             machine.parent,
             outside.store.hear_control(self.signals.hear, self._wake_parked),
             self.renewer,
+            *([self._lifespan] if self._lifespan is not None else []),
+            self.submits,  # after the lifespan, which is opened after it and closed before it
             Membership(consumer=self.consumer, broker=outside.broker, parent=machine.parent, slot=given.identity.slot),
             self.committer,
             Truncator(partitions=self.partitions, outside=outside, options=self._options),
             self.outbox,
             self.completer,
-            self.submits,
             self.executor,
             self.unrunnable,  # after the executor: the end of what runs may add to them
             self.claimer,
@@ -261,6 +265,7 @@ class _Assembly:
             counters=self.counters,
             signals=self.signals,
             submits=self.submits,
+            lifespan=self._lifespan,
         )
 
     # Notifications

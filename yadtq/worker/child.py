@@ -31,17 +31,24 @@ from yadtq.execution.runners.loop import LoopRunner
 from yadtq.execution.runners.threads import ThreadRunner
 from yadtq.execution.slots import Slots
 from yadtq.runtime.logs import log_to_stderr
+from yadtq.runtime.service import first_cause
+from yadtq.settings import WorkerSettings
 from yadtq.wire import exits
 from yadtq.wire.envelope import decode_envelope
 from yadtq.worker.facts import rss_bytes
+from yadtq.worker.lifespan import lifespan_of
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
     from yadtq.app import Yadtq
     from yadtq.execution.outcome import Outcome
 
 __all__ = ["main"]
 
 _BEAT_S = 1.0
+#: Below the time after which the parent kills a child that it has closed.
+_CLOSE_S = 4.0
 _SLOTS = 64
 _PR_SET_PDEATHSIG = 1
 
@@ -54,15 +61,16 @@ class Child:
         self._answers = answers
         self._outside = app.outside()
         limits = Limits(self._outside.clock)
-        calls = Calls(
+        self._calls = Calls(
             app=app.name,
             worker_id=worker_id,
             max_result_bytes=app.settings.max_result_bytes,
             loop=LoopRunner(limits),
             threads=ThreadRunner(_SLOTS, limits),
         )
+        self._lifespan = lifespan_of(app, WorkerSettings.load().lifespan_timeout_s, self._calls)
         self._submits = OwnClient(self._outside, app.settings, app.registry)
-        self._executor = Executor(outside=self._outside, slots=Slots(_SLOTS), calls=calls, on_outcome=self._ended)
+        self._executor = Executor(outside=self._outside, slots=Slots(_SLOTS), calls=self._calls, on_outcome=self._ended)
 
     async def run(self) -> None:
         """Returns when the orders end."""
@@ -75,12 +83,21 @@ class Child:
 
     async def _work(self, orders: asyncio.StreamReader) -> None:
         async with anyio.create_task_group() as group:
-            await group.start(self._submits.run)
+            await self.open(group)
             group.start_soon(self._beat)
             with contextlib.suppress(asyncio.IncompleteReadError):
                 while True:
                     self._obey(*await read_frame(orders))
+            if self._lifespan is not None:
+                with anyio.move_on_after(_CLOSE_S):
+                    await self._lifespan.drained()
             group.cancel_scope.cancel()
+
+    async def open(self, group: TaskGroup) -> None:
+        """What a task may use. Raises in `group` if the lifespan can't be opened."""
+        await group.start(self._submits.run)
+        if self._lifespan is not None:
+            await group.start(self._lifespan.run)
 
     def _obey(self, order: dict[str, Any], body: bytes) -> None:
         if order["op"] == "stop":
@@ -150,8 +167,13 @@ def main() -> int:
         )  # of a terminal or a whole group: the parent decides when this process ends
     log_to_stderr(logging.INFO)
     app = load_app(sys.argv[1])
-    asyncio.run(_run(app, sys.argv[2], answers))
-    os._exit(exits.DRAINED)  # threads that can't be stopped, and anything else that tasks left behind, end here
+    status = exits.DRAINED
+    try:
+        asyncio.run(_run(app, sys.argv[2], answers))
+    except BaseExceptionGroup as errors:
+        print(f"yadtq: {first_cause(errors)}", file=sys.stderr, flush=True)
+        status = exits.FAILED
+    os._exit(status)  # threads that can't be stopped, and anything else that tasks left behind, end here
 
 
 async def _run(app: Yadtq, worker_id: str, answers: int) -> None:

@@ -25,7 +25,7 @@ __all__ = ["drain", "in_order"]
 log = logging.getLogger("yadtq.worker")
 
 _HURRY_S = 5.0
-#: Membership: the consumer's stop and a request to leave. Report: the last heartbeat.
+#: Resources: the lifespan closes. Membership: the consumer's stop and a request to leave. Report: the last heartbeat.
 _OTHERS_S = 12.0
 
 

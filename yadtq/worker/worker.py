@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from yadtq.runtime.service import first_cause, start_services
+from yadtq.runtime.service import Stage, first_cause, start_services
 from yadtq.wire.inherited import Inherited
 from yadtq.worker.assembly import Given, assemble
 from yadtq.worker.drain import drain, in_order
@@ -19,10 +19,14 @@ from yadtq.worker.heartbeat import Identity
 from yadtq.worker.machine import Machine
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anyio.abc import TaskGroup
     from anyio.abc import TaskStatus as Started
 
     from yadtq.app import Yadtq
     from yadtq.outside import Outside
+    from yadtq.runtime.service import Service
     from yadtq.settings import WorkerSettings
 
 __all__ = ["Worker", "make_worker"]
@@ -88,23 +92,26 @@ class Worker:
     def drain(self) -> None:
         """Finish what runs and end. A second call cancels running tasks; other workers can run them at once."""
         (self._impatient if self._draining.is_set() else self._draining).set()
+        if self.parts.lifespan is not None:
+            self.parts.lifespan.give_up()
 
     async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Raises `ConfigError`, `BrokerUnavailable` or `StoreUnavailable` if it can't start."""
+        """Raises `ConfigError`, `BrokerUnavailable`, `StoreUnavailable` or `LifespanFailed` if it can't start."""
         with self._given.app.working(self.parts.submits):
             await self._run(task_status)
 
     async def _run(self, task_status: Started[None]) -> None:
-        parts, services = self.parts, in_order(self.parts.services)
+        parts = self.parts
+        services: Sequence[Service] = in_order(parts.services)
         try:
             await self._connect()
             async with anyio.create_task_group() as group:
-                await start_services(group, services[::-1], self._draining.is_set)
+                services = await self._start(group, services)
                 await parts.heart.phase_is("running")
                 log.info("worker %s runs, queues %s", self.id, ", ".join(self._given.options.queues))
                 task_status.started()
                 await self._draining.wait()
-                await self._drain()
+                await self._drain(services)
                 for service in services:
                     service.stop()
                 # A service that can't end now waits for Redis, or for a task that doesn't stop: both are reported
@@ -126,11 +133,21 @@ class Worker:
             if self._given.identity.slot is None:  # a supervisor has provisioned the topics before it started anyone
                 group.start_soon(self.outside.broker.provision, self._given.options.queues)
 
-    async def _drain(self) -> None:
+    async def _start(self, group: TaskGroup, services: Sequence[Service]) -> Sequence[Service]:
+        """Those that run then: if the worker is to end before the lifespan is open, no task may be claimed."""
+        shared = [service for service in services if service.stage >= Stage.RESOURCES]
+        await start_services(group, shared[::-1], self._draining.is_set)
+        if self.parts.lifespan is not None and self._draining.is_set():
+            return shared
+        rest = services[: len(services) - len(shared)]
+        await start_services(group, rest[::-1], self._draining.is_set)
+        return services
+
+    async def _drain(self, services: Sequence[Service]) -> None:
         log.info("draining: %d tasks run", self.parts.executor.slots.running)
         await self.parts.heart.phase_is("draining")
         await drain(
-            self.parts.services,
+            services,
             grace_s=self._given.options.grace_s,
             lease_s=self._given.app.settings.lease_s,
             impatient=self._impatient,

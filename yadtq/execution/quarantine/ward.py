@@ -35,6 +35,8 @@ log = logging.getLogger("yadtq.worker")
 #: Of the child: the descriptors for its answers, and for what faulthandler writes.
 CHILD_FDS = "YADTQ_CHILD"
 _STOP_S = 5.0
+#: Until a child's first message: it loads the app, and opens its lifespan.
+_READY_S = 120.0
 
 
 class Died(Exception):
@@ -64,6 +66,7 @@ class Ward:
         self._rss_bytes = 0
         #: It has sent a message: until then its end is a failed start, and proves nothing about a task.
         self._ready = False
+        self._first = asyncio.Event()
         self.ended = False
         #: Has an attempt in it that can't be stopped: no other joins it.
         self.closed = False
@@ -88,6 +91,14 @@ class Ward:
         async with self._starting:
             if self._process is None:
                 await self._start()
+        # The task's time limit begins when the child can run it.
+        with anyio.move_on_after(_READY_S):
+            await self._first.wait()
+        if answer.done():
+            return answer.result()
+        if not self._ready:
+            self.kill()
+            raise OSError(f"the child process was not ready within {_READY_S:g} s")
         if self.ended:
             raise OSError("the child process has just ended")
         order = {
@@ -176,6 +187,7 @@ class Ward:
 
     def _hear(self, header: dict[str, Any], body: bytes) -> None:
         self._ready = True
+        self._first.set()
         self._heard_at = self._clock.monotonic()
         self._rss_bytes = int(header.get("rss", self._rss_bytes))
         if header.get("op") == "ended" and (found := self._inside.get(str(header["id"]))) is not None:
@@ -189,6 +201,7 @@ class Ward:
         now = self._clock.monotonic()
         # Attempts that were cancelled have left: their end is known.
         waiting = [(attempt, answer) for attempt, answer in self._inside.values() if not answer.done()]
+        self._first.set()
         if waiting:
             log.warning("a child process with %d suspects ended: %s", len(waiting), describe_exit(code))
         for attempt, answer in waiting:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from yadtq.errors import (
 from yadtq.wire.states import TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from yadtq.outside import Outside
     from yadtq.testing.sim.node import Node
@@ -74,6 +75,13 @@ class Run:
     how: str = ""
 
 
+@dataclass(slots=True)
+class Shared:
+    """What the app's lifespan gives."""
+
+    is_open: bool = False
+
+
 @dataclass
 class Ledger:
     """Every run, in the order of their starts."""
@@ -82,7 +90,9 @@ class Ledger:
     runs: dict[str, list[Run]] = field(default_factory=lambda: defaultdict(list))
     on_start: list[Callable[[Run], None]] = field(default_factory=list)
 
-    def start(self, ctx: TaskContext) -> Run:
+    def start(self, ctx: TaskContext[Shared]) -> Run:
+        if not ctx.state.is_open:
+            self.world.fail(f"{ctx.task_id} runs outside of the lifespan of {ctx.worker}")
         run = Run(ctx.task_id, ctx.attempt, ctx.fencing_token, ctx.worker, self.world.now)
         self.runs[run.task_id].append(run)
         self.world.note(run.worker, "runs", f"{run.task_id} attempt {run.attempt}")
@@ -100,9 +110,18 @@ class Ledger:
 
 def make_app(name: str, ledger: Ledger, crash: Callable[[str], None], **settings: object) -> Yadtq:
     """crash: kills the process that runs this, the worker's or a child of it, at once."""
-    app = Yadtq(name, kafka="simulated:1", redis="redis://simulated", **settings)
 
-    async def work(ctx: TaskContext, seconds: float) -> str:
+    @asynccontextmanager
+    async def lifespan(app: Yadtq) -> AsyncIterator[Shared]:
+        shared = Shared()
+        await asyncio.sleep(0.01)
+        shared.is_open = True
+        yield shared
+        shared.is_open = False
+
+    app = Yadtq(name, lifespan=lifespan, kafka="simulated:1", redis="redis://simulated", **settings)
+
+    async def work(ctx: TaskContext[Shared], seconds: float) -> str:
         run = ledger.start(ctx)
         try:
             await asyncio.sleep(seconds)
@@ -113,15 +132,15 @@ def make_app(name: str, ledger: Ledger, crash: Callable[[str], None], **settings
         return f"{ctx.task_id}/{ctx.attempt}"
 
     @app.task
-    async def nap(ctx: TaskContext, seconds: float, trouble: int) -> str:
+    async def nap(ctx: TaskContext[Shared], seconds: float, trouble: int) -> str:
         return await work(ctx, seconds)
 
     @app.task(timeout=LIMIT_S)
-    async def slow(ctx: TaskContext, seconds: float, trouble: int) -> str:
+    async def slow(ctx: TaskContext[Shared], seconds: float, trouble: int) -> str:
         return await work(ctx, seconds)
 
     @app.task(retries=RETRIES, retry_base=0.3, retry_cap=2.0)
-    async def flaky(ctx: TaskContext, seconds: float, trouble: int) -> str:
+    async def flaky(ctx: TaskContext[Shared], seconds: float, trouble: int) -> str:
         run = ledger.start(ctx)
         try:
             await asyncio.sleep(seconds)
@@ -135,7 +154,7 @@ def make_app(name: str, ledger: Ledger, crash: Callable[[str], None], **settings
         return f"{ctx.task_id}/{ctx.attempt}"
 
     @app.task
-    async def crasher(ctx: TaskContext, seconds: float, trouble: int) -> str:
+    async def crasher(ctx: TaskContext[Shared], seconds: float, trouble: int) -> str:
         run = ledger.start(ctx)
         await asyncio.sleep(seconds)
         if len(ledger.runs[ctx.task_id]) <= trouble:

@@ -7,6 +7,8 @@ import signal
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
+import anyio
+
 from yadtq.execution.quarantine.frames import frame, read_frame
 from yadtq.execution.quarantine.ward import Ward
 from yadtq.worker.child import Child
@@ -29,15 +31,19 @@ class _SimChild(Child):
 
     def __init__(self, app: Yadtq, outside: Outside, worker_id: str, ward: SimWard) -> None:
         self._ward = ward
-        given = SimpleNamespace(name=app.name, settings=app.settings, registry=app.registry, outside=lambda: outside)
+        given = SimpleNamespace(
+            name=app.name, settings=app.settings, registry=app.registry, lifespan=app.lifespan, outside=lambda: outside
+        )
         super().__init__(cast("Yadtq", given), worker_id, -1)
 
     def _say(self, data: bytes) -> None:
         self._ward.heard(data)
 
     async def live(self) -> None:
-        self._say(frame({"op": "beat"}))
-        await asyncio.Event().wait()
+        async with anyio.create_task_group() as group:
+            await self.open(group)
+            self._say(frame({"op": "beat"}))
+            await asyncio.Event().wait()
 
     def obey(self, order: dict[str, Any], body: bytes) -> None:
         self._obey(order, body)
