@@ -19,9 +19,11 @@ from pydantic_core import ArgsKwargs, PydanticSerializationError, SchemaValidato
 
 from yadtq.context import TaskContext
 from yadtq.errors import ConfigError, Discard, InvalidArguments
+from yadtq.shown import shown_value
+from yadtq.values.advice import advice
 from yadtq.values.annotation import Annotation, Unfaithful
 from yadtq.values.fingerprint import fingerprint
-from yadtq.values.parameter import OMITTED, Parameter, own_copy
+from yadtq.values.parameter import OMITTED, Parameter
 from yadtq.values.plain import all_json, json_problem
 from yadtq.values.words import first_line, problems, reason
 from yadtq.wire.codec import CodecError, refuse_unreadable
@@ -64,7 +66,10 @@ class TaskSignature:
         self._names = [parameter.name for parameter in self._parameters]
         self._keywords = frozenset(parameter.name for parameter in self._parameters if parameter.takes_keyword)
         self._read_back = [parameter for parameter in self._parameters if parameter.is_read_back]
-        self._untyped = [parameter for parameter in self._parameters if parameter.is_untyped]
+        self._untyped = any(parameter.is_untyped for parameter in self._parameters)
+        self._looked_at = [
+            parameter for parameter in self._parameters if parameter.is_read_back or parameter.is_untyped
+        ]
         plain = self._result.plain
         #: Constraints are not looked at here, so a narrowed result is read back to see whether its reader accepts it.
         self._result_fits = plain.fits if plain is not None and not plain.narrowed else None
@@ -72,7 +77,8 @@ class TaskSignature:
     def validate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
         """The arguments as the annotations have them. Raises `InvalidArguments` in one line."""
         values, named = self._given(args, kwargs)
-        self._each(self._read_back, values, named, Parameter.validate)
+        if self._read_back:
+            self._submitted(self._read_back, values, named, Parameter.validate)
         return tuple(values), named
 
     def to_wire(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
@@ -81,30 +87,20 @@ class TaskSignature:
         Only what was given is sent; defaults are left to the worker. Raises `InvalidArguments` in one line.
         """
         values, named = self._given(args, kwargs)
-        if not (self._read_back or self._untyped):
-            return values, named
-        try:
-            self._each(self._read_back, values, named, Parameter.send)
-            if self._untyped and not (all_json(values) and all_json(named.values())):
-                self._each(self._untyped, values, named, Parameter.send)
-        except InvalidArguments:
-            raise
-        except (
-            Exception
-        ) as error:  # a validator of the user's may raise anything; so does data that is nested too deeply
-            raise InvalidArguments(self._task, reason(error)) from error
+        if self._read_back or (self._untyped and not _all_json(values, named)):
+            self._submitted(self._looked_at, values, named, Parameter.send)
         return values, named
 
     def from_wire(self, envelope: Envelope) -> Arguments:
-        """The arguments for one attempt, which owns them. Raises `InvalidArguments` in one line."""
+        """The arguments for one attempt. Those without an annotation are the envelope's own, so it serves only one.
+
+        Raises `InvalidArguments` in one line, or any error that a user's validator raises.
+        """
         args, kwargs = tuple(envelope.args), envelope.kwargs
         try:
             values, named = self._sort_received(ArgsKwargs(args, kwargs) if kwargs else args)
         except ValidationError as error:
             raise InvalidArguments(self._task, problems(error, self._names)) from None
-        if self._untyped:
-            # What is validated is new; what is not would be that of the attempt before.
-            values, named = own_copy(values), own_copy(named)
         if self._read_back:
             values = list(values)
             self._each(self._read_back, values, named, Parameter.receive)
@@ -131,13 +127,33 @@ class TaskSignature:
         work: Callable[[Parameter, Any], Any],
     ) -> None:
         """Put `work(parameter, value)` where the values of these parameters are."""
+        wrong: list[str] = []
         for parameter in parameters:
             try:
                 parameter.replace(values, named, partial(work, parameter), self._keywords)
             except ValidationError as error:
-                raise InvalidArguments(self._task, f"{parameter.name}: {problems(error)}") from None
+                wrong.append(f"{parameter.name}: {problems(error)}")
             except Unfaithful as error:
-                raise InvalidArguments(self._task, f"{parameter.name}: {error}") from None
+                wrong.append(f"{parameter.name}: {error}")
+        if wrong:
+            raise InvalidArguments(self._task, "; ".join(wrong)) from None
+
+    def _submitted(
+        self,
+        parameters: Sequence[Parameter],
+        values: list[Any],
+        named: dict[str, Any],
+        work: Callable[[Parameter, Any], Any],
+    ) -> None:
+        """`_each` for the caller of a submit, who gets nothing but `InvalidArguments`."""
+        try:
+            self._each(parameters, values, named, work)
+        except InvalidArguments:
+            raise
+        except (
+            Exception
+        ) as error:  # a validator of the user's may raise anything, and so does data that contains itself
+            raise InvalidArguments(self._task, reason(error)) from error
 
     def encode_result(self, value: Any) -> bytes:
         """JSON that reads back as the result. Raises `Discard`: another attempt would return the same."""
@@ -148,10 +164,13 @@ class TaskSignature:
                 return payload
             # A result that is no strict JSON can still be read by every client of ours, and its work is done.
             return self._result.write(value, ("strings", "constants"))
-        except (Unfaithful, PydanticSerializationError, ValueError, RecursionError) as error:
-            raise Discard(
-                f"the result doesn't fit the return annotation of task {self._task!r}: {reason(error)}"
-            ) from None
+        except Unfaithful as error:
+            problem = str(error)
+            if self._result.plain is not None and self._result.plain.untyped:
+                problem = f"{json_problem(value) or problem}: {advice(value, '->')}"
+        except (PydanticSerializationError, ValueError, RecursionError) as error:
+            problem = reason(error)
+        raise Discard(f"the result doesn't fit the return annotation of task {self._task!r}: {problem}")
 
     def decode_result(self, payload: bytes) -> Any:
         """What the task returned. Raises `CodecError` if client and worker have different versions of the task."""
@@ -180,12 +199,19 @@ def untyped_arguments(task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     """The arguments for a task of which only the name is known: JSON data. Raises `InvalidArguments` in one line."""
     for where, value in (*((f"argument {index}", value) for index, value in enumerate(args)), *kwargs.items()):
         try:
-            problem = json_problem(value) if type(where) is str else f"a keyword is text, not {where!r}"
-        except RecursionError:
-            problem = "it is nested too deeply for JSON: pass a reference to the data"
+            problem = json_problem(value) if type(where) is str else f"a keyword is text, not {shown_value(where)}"
+        except RecursionError as error:
+            problem = reason(error)
         if problem:
-            raise InvalidArguments(task, f"{where}: {problem}")
+            raise InvalidArguments(task, f"{where}: {problem}: use plain data, or submit the task itself, annotated")
     return list(args), kwargs
+
+
+def _all_json(values: Sequence[Any], named: dict[str, Any]) -> bool:
+    try:
+        return all_json(values) and all_json(named.values())
+    except RecursionError:  # which argument it is will be found, and said
+        return False
 
 
 def _takes_context(task: str, parameters: Sequence[inspect.Parameter], hints: dict[str, Any]) -> bool:

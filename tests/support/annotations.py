@@ -296,15 +296,18 @@ def canonical(value: Any) -> Any:
         return kind, value.name
     if isinstance(value, BaseModel):
         inside = {**value.__dict__, **(value.__pydantic_extra__ or {}), **(value.__pydantic_private__ or {})}
-        return kind, sorted((name, canonical(item)) for name, item in inside.items()).__repr__()
+        return kind, {name: canonical(item) for name, item in inside.items()}
     if dataclasses.is_dataclass(value):
-        return kind, repr([canonical(getattr(value, field.name)) for field in dataclasses.fields(value)])
+        names = {field.name for field in dataclasses.fields(value)} | {
+            name for name in getattr(value, "__dict__", ()) if not hasattr(kind, name)
+        }
+        return kind, {name: canonical(getattr(value, name, None)) for name in names}
     if isinstance(value, dict):
-        return kind, sorted(repr((canonical(key), canonical(item))) for key, item in value.items())
+        return kind, sorted(((canonical(key), canonical(item)) for key, item in value.items()), key=repr)
     if isinstance(value, list | tuple):
         return kind, [canonical(item) for item in value]
     if isinstance(value, set | frozenset):
-        return kind, sorted(repr(canonical(item)) for item in value)
+        return kind, sorted(map(canonical, value), key=repr)
     if isinstance(value, SecretStr | SecretBytes):
         return kind, canonical(value.get_secret_value())
     if isinstance(value, datetime | time):

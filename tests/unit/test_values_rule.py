@@ -9,6 +9,7 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal, NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -31,11 +32,12 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from yadtq import TaskContext
+from yadtq.delivery.delivery import Delivery
 from yadtq.errors import ConfigError, Discard, InvalidArguments, ResultUnreadable
 from yadtq.handle import TaskHandle
 from yadtq.signature import TaskSignature, untyped_arguments
 from yadtq.wire.codec import CodecError, decode, refuse_unreadable
-from yadtq.wire.envelope import Envelope, decode_envelope, encode_task
+from yadtq.wire.envelope import Envelope, decode_envelope, encode_envelope, encode_task
 from yadtq.wire.states import TaskStatus
 
 UTC = timezone.utc  # noqa: UP017
@@ -436,8 +438,10 @@ class TestParameters:
 
         signature = TaskSignature("task", task)
         envelope = through_kafka(signature, [[1]], [[2]], {"x": [3]}, c={"y": [4]}, z=[[5]])
-        for _ in range(2):
-            (a, b, rest), named = signature.from_wire(envelope)
+        record: Any = SimpleNamespace(value=encode_envelope(envelope))
+        delivery = Delivery(record, envelope, None, source=NONE, now=0.0)
+        for _ in range(3):
+            (a, b, rest), named = signature.from_wire(delivery.envelope_for_attempt())
             assert (a, b, rest, named) == ([[1]], [[2]], {"x": [3]}, {"c": {"y": [4]}, "z": [[5]]})
             for inside in (a[0], b[0], rest["x"], named["c"]["y"], named["z"][0]):
                 inside.clear()

@@ -207,7 +207,7 @@ class Claimer(Service):
     @staticmethod
     def _attempt(delivery: Delivery, reply: ClaimReply, now: float) -> Attempt:
         return Attempt(
-            delivery.envelope,
+            delivery.envelope_for_attempt(),
             delivery.task,
             max(0, reply.verdict),
             delivery.nonce,

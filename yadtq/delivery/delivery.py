@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from yadtq.delivery.place import Place
-from yadtq.wire.envelope import Envelope
+from yadtq.wire.envelope import Envelope, decode_envelope
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -78,6 +78,7 @@ class Delivery:
     """
 
     __slots__ = (
+        "_given",
         "crashes",
         "envelope",
         "gates",
@@ -103,11 +104,19 @@ class Delivery:
         self.crashes = 0
         self.gates: tuple[Gate, ...] = ()
         self.place = _RECEIVED
+        self._given = False
 
     def __repr__(self) -> str:
         record, envelope = self.record, self.envelope
         what = f"{envelope.id} {envelope.task}" if envelope is not UNDECODABLE else "undecodable"
         return f"<Delivery {what} {record.topic}/{record.partition}@{record.offset}>"
+
+    def envelope_for_attempt(self) -> Envelope:
+        """Each attempt gets one of its own, since it may change what is in it. The first gets the one at hand."""
+        if self._given:
+            return decode_envelope(self.record.value)
+        self._given = True
+        return self.envelope
 
     def release(self) -> None:
         """The record needs no further delivery: its offset may be committed."""

@@ -81,23 +81,31 @@ class Annotation:
         from, if it was. It is tried where the value itself fails: a validator that changes its input
         (`AfterValidator(double)`) must see what was given, and not what it made of that before.
         """
-        problem = ""
-        for write in self._writers(non_finite):
-            json, found = self._attempt(write, value, value)
-            if json is not None:
-                return json
-            problem = problem or found
-        if given is not _NOT_GIVEN and given is not value:
-            json, _ = self._attempt(_inferred, given, value)
-            if json is not None:
-                return json
-        raise Unfaithful(problem)
+        first = ""
+        tried: list[bytes] = []
+        for source, write in self._forms(value, non_finite, given):
+            try:
+                json = write(source)
+            except Exception as error:  # serializers may be the user's: what one raises is why there is no JSON
+                problem = f"it has no JSON form ({reason(error)})"
+            else:
+                if json in tried:
+                    continue
+                tried.append(json)
+                problem = self._problem(json, source, value, write)
+                if not problem:
+                    return json
+            first = first or problem
+        raise Unfaithful(f"{first}: {_ADVICE}")
 
-    def _writers(self, non_finite: Sequence[NonFinite]) -> Iterator[Writer]:
+    def _forms(self, value: Any, non_finite: Sequence[NonFinite], given: Any) -> Iterator[tuple[Any, Writer]]:
+        """What may be written, and how; the best first."""
         for mode in non_finite:
-            yield partial(self._written, by_alias=False, non_finite=mode)
+            yield value, partial(self._written, by_alias=False, non_finite=mode)
         # By name two fields can be mistaken for each other, if one has the name of the other for its alias.
-        yield partial(self._written, by_alias=True, non_finite=non_finite[0])
+        yield value, partial(self._written, by_alias=True, non_finite=non_finite[0])
+        if given is not _NOT_GIVEN and given is not value:
+            yield given, _inferred
 
     def _written(self, value: Any, *, by_alias: bool, non_finite: NonFinite) -> bytes:
         # In two steps: in one, a model inside writes NaN as null, which its own configuration decides.
@@ -105,33 +113,23 @@ class Annotation:
         data = self._serializer.to_python(value, mode="json", by_alias=by_alias, round_trip=True, warnings=False)
         return to_json(data, inf_nan_mode=non_finite)
 
-    def _attempt(self, write: Writer, written: Any, value: Any) -> tuple[bytes | None, str]:
-        """The JSON of `written` if `value` is read from it; else what is wrong."""
+    def _problem(self, json: bytes, source: Any, value: Any, write: Writer) -> str:
+        """Why the JSON that was written of `source` is not read as `value`; empty if it is."""
         try:
-            json = write(written)
             refuse_unreadable(json)
-        except Exception as error:  # serializers may be the user's: what one raises is why this JSON can't be had
-            return None, f"it has no JSON form ({reason(error)}): {_ADVICE}"
-        try:
             arrived = self.read(json)
         except ValidationError as error:
-            return None, f"it can't be read back ({problems(error)}): {_ADVICE}"
-        except Exception as error:  # so may validators
-            return None, f"it can't be read back ({reason(error)}): {_ADVICE}"
-        if self._same(value, arrived, write, json if written is value else None):
-            return json, ""
-        return None, f"it would arrive as {shown_value(arrived)}: {_ADVICE}"
-
-    def _same(self, value: Any, arrived: Any, write: Writer, json: bytes | None) -> bool:
-        doubts = Doubts()
+            return f"it can't be read back ({problems(error)})"
+        except Exception as error:  # validators may be the user's, too
+            return f"it can't be read back ({reason(error)})"
         try:
-            if not same(value, arrived, doubts):
-                return False
-            if not (doubts.opaque or doubts.widened):
-                return True
-            return doubts.settle(json if json is not None else write(value), write(arrived))
-        except Exception:  # comparisons and serializers of the user's: what can't be compared can't be promised
-            return False
+            doubts = Doubts()
+            equal = same(value, arrived, doubts)
+            if equal and (doubts.opaque or doubts.widened):
+                equal = doubts.settle(json if source is value else write(value), write(arrived))
+        except Exception as error:  # so may comparisons: what can't be compared can't be promised
+            return f"it can't be compared with what would arrive ({reason(error)})"
+        return "" if equal else f"it would arrive as {shown_value(arrived)}"
 
 
 def _inferred(value: Any) -> bytes:

@@ -79,10 +79,7 @@ def same(sent: Any, arrived: Any, doubts: Doubts) -> bool:
         if isinstance(sent, base):
             return compare(sent, arrived, doubts)
     if dataclasses.is_dataclass(sent):
-        return all(
-            same(getattr(sent, field.name, _MISSING), getattr(arrived, field.name, _MISSING), doubts)
-            for field in dataclasses.fields(sent)
-        )
+        return _dataclasses(sent, arrived, doubts)
     if hasattr(kind, "get_secret_value"):
         return same(sent.get_secret_value(), arrived.get_secret_value(), doubts)
     return _objects(sent, arrived, doubts)
@@ -123,6 +120,14 @@ def _models(sent: BaseModel, arrived: BaseModel, doubts: Doubts) -> bool:
         and same(sent.__pydantic_extra__, arrived.__pydantic_extra__, doubts)
         and same(sent.__pydantic_private__, arrived.__pydantic_private__, doubts)
     )
+
+
+def _dataclasses(sent: Any, arrived: Any, doubts: Doubts) -> bool:
+    """Fields, and what else the instances carry, as extra fields are. What a class computes and keeps is not compared."""
+    names = {field.name for field in dataclasses.fields(sent)}
+    for one in (sent, arrived):
+        names.update(name for name in getattr(one, "__dict__", ()) if not hasattr(type(one), name))
+    return all(same(getattr(sent, name, _MISSING), getattr(arrived, name, _MISSING), doubts) for name in names)
 
 
 def _sequences(sent: Sequence[Any], arrived: Sequence[Any], doubts: Doubts) -> bool:

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import core_schema, to_json
 from typing_extensions import Unpack
 
+from yadtq.values.advice import advice
 from yadtq.values.annotation import Annotation, Unfaithful
 from yadtq.values.plain import json_problem
 from yadtq.wire.codec import decode
@@ -20,7 +21,7 @@ from yadtq.wire.codec import decode
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-__all__ = ["OMITTED", "Parameter", "own_copy"]
+__all__ = ["OMITTED", "Parameter"]
 
 #: Stands for an argument that was not given: only what was given is sent.
 OMITTED = object()
@@ -105,7 +106,7 @@ class Parameter:
         if plain is None:
             return decode(self.annotation.write(self.annotation.validate(value), ("strings",), value))
         if plain.untyped and not plain.fits(value):
-            raise Unfaithful(json_problem(value))
+            raise Unfaithful(f"{json_problem(value)}: {advice(value, f'{self.name}:')}")
         return value
 
     def receive(self, value: Any) -> Any:
@@ -127,18 +128,6 @@ class Parameter:
             values[self._index] = work(values[self._index])
         elif self.takes_keyword and self.name in named:
             named[self.name] = work(named[self.name])
-
-
-def own_copy(value: Any) -> Any:
-    """Of JSON data: no attempt must see what another one did to its lists and dicts."""
-    kind = type(value)
-    if kind is list:
-        return [own_copy(item) for item in value]
-    if kind is dict:
-        return {key: own_copy(item) for key, item in value.items()}
-    if kind is tuple:
-        return tuple([own_copy(item) for item in value])
-    return value
 
 
 def _nothing() -> None:

@@ -25,8 +25,10 @@ __all__ = ["Plain", "all_json", "is_json", "json_problem", "plain"]
 
 _ATOMS: dict[str, type[Any]] = {"int": int, "str": str, "bool": bool, "float": float, "none": NoneType}
 _NONE: frozenset[type[Any]] = frozenset({NoneType})
+_TEXT: frozenset[type[Any]] = frozenset({str})
 #: Types of which JSON keeps every value; of floats it has no NaN and no infinities.
 _SAFE: frozenset[type[Any]] = frozenset({int, str, bool, NoneType})
+_PATH_CHARS = 120
 #: What a schema may say that only narrows what is accepted.
 _NARROWS = {
     "gt",
@@ -57,7 +59,7 @@ class Plain:
 
     def all_fit(self, values: Collection[Any]) -> bool:
         # Their types first: a flat list of a million numbers is decided in C.
-        return {*map(type, values)} <= self.kinds or all(map(self.fits, values))
+        return self.kinds.issuperset(map(type, values)) or all(map(self.fits, values))
 
 
 def plain(schema: Schema) -> Plain | None:
@@ -79,23 +81,22 @@ def is_json(value: Any) -> bool:
     kind = type(value)
     if kind in _SAFE:
         return True
-    if kind is float:
-        return math.isfinite(value)
     if kind is dict:
-        return {*map(type, value)} <= {str} and _UNTYPED.all_fit(value.values())
-    return kind is list and _UNTYPED.all_fit(value)
+        return _TEXT.issuperset(map(type, value)) and all_json(value.values())
+    return all_json(value) if kind is list else kind is float and math.isfinite(value)
 
 
 def all_json(values: Collection[Any]) -> bool:
-    return _UNTYPED.all_fit(values)
+    """Raises `RecursionError` for values that contain themselves."""
+    return _SAFE.issuperset(map(type, values)) or all(map(is_json, values))
 
 
 def json_problem(value: Any, path: str = "") -> str:
-    """Where and why `is_json` is false, and what to do about it; empty if it is true."""
+    """Where and why `is_json` is false; empty if it is true."""
     if is_json(value):
         return ""
     kind = type(value)
-    where = f"{path} is" if path else "it is"
+    where = f"{path if len(path) <= _PATH_CHARS else f'...{path[-_PATH_CHARS:]}'} is" if path else "it is"
     if kind is list or kind is tuple:
         for index, item in enumerate(value):
             if found := json_problem(item, f"{path}[{index}]"):
@@ -103,14 +104,13 @@ def json_problem(value: Any, path: str = "") -> str:
     if kind is dict:
         for key, item in value.items():
             if type(key) is not str:
-                return f"{where} a dict with a key of type {type(key).__name__}, and JSON has text: {_ADVICE}"
+                return f"{where} a dict with a key of type {type(key).__name__}, and JSON has text"
             if found := json_problem(item, f"{path}[{shown_value(key)}]"):
                 return found
     what = shown_value(value) if kind is float else f"of type {kind.__name__}"
-    return f"{where} {what}, which JSON would change: {_ADVICE}"
+    return f"{where} {what}, which JSON would change"
 
 
-_ADVICE = "use plain data, or annotate its type"
 _UNTYPED = Plain(is_json, _SAFE, untyped=True)
 
 
@@ -132,7 +132,7 @@ def _atom(schema: Schema) -> Plain:
 
 def _literal(schema: Schema) -> Plain | None:
     expected = schema["expected"]
-    if {*map(type, expected)} != {str}:
+    if not _TEXT.issuperset(map(type, expected)):
         return None  # 1, True and the member of an enum are told apart by looking
     return Plain(lambda value: type(value) is str and value in expected)
 
@@ -178,7 +178,7 @@ def _dict(schema: Schema) -> Plain | None:
         return None
     fit = values.all_fit
     return Plain(
-        lambda value: isinstance(value, dict) and {*map(type, value)} <= {str} and fit(value.values()),
+        lambda value: isinstance(value, dict) and _TEXT.issuperset(map(type, value)) and fit(value.values()),
         untyped=values.untyped or key.untyped,
         narrowed=values.narrowed or key.narrowed,
     )

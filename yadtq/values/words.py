@@ -35,6 +35,8 @@ def problems(error: ValidationError, names: Sequence[str] = ()) -> str:
 
 def reason(error: BaseException) -> str:
     """The message of an exception that anything may have raised."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply, or contains itself: pass a reference to the data"
     try:
         text = str(error)
     except Exception as broken:  # the message is made by code of the user's

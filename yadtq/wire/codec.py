@@ -53,7 +53,12 @@ def refuse_unreadable(json: bytes) -> None:
         return
     deep = json.count(b"[") + json.count(b"{") > _DEEP
     if deep or (size >= _LONG and size - len(json.translate(None, b"0123456789")) >= _LONG):
-        decode(json)
+        try:
+            decode(json)
+        except CodecError as error:
+            raise CodecError(
+                f"no reader takes it ({error}): write long numbers as text, and pass a reference to deeply nested data"
+            ) from None
 
 
 def compress(data: bytes, threshold: int, level: int = 1) -> bytes:
