@@ -38,6 +38,11 @@ def test_an_argument_is_json_or_else_text(text, value):
     assert not (isinstance(found, float) and math.isnan(found))
 
 
+def test_what_no_parser_reads_is_text():
+    text = "[" * 100_000
+    assert parse_argument(text) == text
+
+
 def test_a_misspelt_option_is_not_taken_for_an_argument():
     with pytest.raises(ConfigError, match=r"no option --wiat; .* '\"--wiat\"'"):
         parse_argument("--wiat")

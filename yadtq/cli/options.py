@@ -54,7 +54,7 @@ def parse_argument(text: str) -> Any:
     """As JSON if it is JSON, else the text itself: `25`, `'[1, 2]'`, `hello`, `'"25"'`."""
     try:
         value = json.loads(text, parse_constant=_refuse)
-    except ValueError:
+    except (ValueError, RecursionError):
         if text.startswith("-"):
             raise ConfigError(f"no option {text}; for a text that begins with '-': '{json.dumps(text)}'") from None
         return text

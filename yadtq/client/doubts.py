@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from yadtq.client.registrar import BUSY_LINGER_S
 from yadtq.errors import ResultLost, ResultUnreadable, TaskNotFound
+from yadtq.shown import shown
 
 if TYPE_CHECKING:
     from yadtq.errors import YadtqError
@@ -51,7 +52,9 @@ class Doubts:
     def notice(self, data_set: str) -> None:
         """data_set: its name, as Redis says now."""
         if self._data_set not in (None, data_set):
-            log.error("Redis has lost its data, or went back in time (%s is now %s)", self._data_set, data_set)
+            log.error(
+                "Redis has lost its data, or went back in time (%s is now %s)", shown(self._data_set), shown(data_set)
+            )
             self.has_lost = True
         self._data_set = data_set
 

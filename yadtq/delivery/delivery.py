@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from yadtq.delivery.place import Place
+from yadtq.shown import shown
 from yadtq.wire.envelope import Envelope, decode_envelope
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Delivery:
 
     def __repr__(self) -> str:
         record, envelope = self.record, self.envelope
-        what = f"{envelope.id} {envelope.task}" if envelope is not UNDECODABLE else "undecodable"
+        what = f"{shown(envelope.id)} {shown(envelope.task)}" if envelope is not UNDECODABLE else "undecodable"
         return f"<Delivery {what} {record.topic}/{record.partition}@{record.offset}>"
 
     def envelope_for_attempt(self) -> Envelope:

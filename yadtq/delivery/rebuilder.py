@@ -107,11 +107,13 @@ class Rebuilder(Periodic):
         try:
             if oldest_ms < born_ms + _SKEW_MS:
                 count = await self._rebuild(partition)
-                log.info("%d tasks of %s/%d are known to Redis again", count, *partition)
+                if count:
+                    log.info("%d tasks of %s/%d are known to Redis again", count, *partition)
                 if not settled:
                     return
         except (BrokerUnavailable, StoreUnavailable) as error:
-            log.info("the backlog of %s/%d can't be registered yet: %s", *partition, error)
+            # Once a second, for each partition; that the server is away is told elsewhere.
+            log.debug("the backlog of %s/%d can't be registered yet: %s", *partition, error)
         else:
             self._done.add(partition)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from yadtq.errors import StoreUnavailable
 from yadtq.execution.attempt import StopReason
 from yadtq.runtime.service import Periodic, Stage
+from yadtq.shown import shown
 from yadtq.store.tasks.verbs import Lease
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ class Renewer(Periodic):
         except StoreUnavailable:
             return  # the store itself logs it; leases last for some more rounds
         if self.data_set not in ("", data_set):
-            log.error("Redis has lost its data, or went back in time (%s is now %s)", self.data_set, data_set)
+            log.error(
+                "Redis has lost its data, or went back in time (%s is now %s)", shown(self.data_set), shown(data_set)
+            )
             self._on_data_lost()
         self.data_set = data_set
 

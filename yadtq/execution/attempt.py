@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from yadtq.shown import shown
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -54,7 +56,7 @@ class Attempt:
     children: Children | None = None
 
     def __repr__(self) -> str:
-        return f"<Attempt {self.number} of {self.envelope.id} {self.envelope.task}>"
+        return f"<Attempt {self.number} of {shown(self.envelope.id)} {shown(self.envelope.task)}>"
 
     def cancel(self, reason: StopReason) -> None:
         """Stop it; its outcome says why. The first reason counts. Does nothing once it has ended."""

@@ -12,6 +12,7 @@ from yadtq.execution.attempt import StopReason
 from yadtq.execution.raised import frames_of, message_of, traceback_of, type_name
 from yadtq.options import effective
 from yadtq.retry import asks
+from yadtq.shown import shown
 from yadtq.wire.codec import encode
 from yadtq.wire.states import TaskStatus
 
@@ -73,7 +74,7 @@ def _outcome(attempt: Attempt, error: BaseException, jitter: float) -> Outcome:
     if delay is None:
         return Outcome(attempt, TaskStatus.FAILED, error_payload(name, message, traceback_of(error)))
     with contextlib.suppress(Exception):  # a task may have closed stderr, which is no reason to fail it permanently
-        log.info("%r failed (%s: %s), next in %.1f s", attempt, name, message, delay)
+        log.info("%r failed (%s: %s), next in %.1f s", attempt, shown(name), shown(message), delay)
     return Outcome(attempt, TaskStatus.RETRYING, error_payload(name, message[:200]), delay)
 
 

@@ -19,6 +19,7 @@ from yadtq.errors import BrokerRefused, BrokerUnavailable, EnvelopeError
 from yadtq.runtime.outages import OutageLog
 from yadtq.runtime.seams import OutRecord
 from yadtq.runtime.service import Service, Stage
+from yadtq.shown import shown
 from yadtq.wire.codec import encode
 from yadtq.wire.heartbeat import Heartbeat, is_sealed_with
 
@@ -193,4 +194,4 @@ class TopicWatch(Service):
         elif is_sealed_with(secret, record.value, record.headers):
             self._table.seen(heartbeat.worker, heartbeat.phase, heartbeat.seq)
         else:
-            log.debug("a heartbeat of %s without its seal: ignored", heartbeat.worker)
+            log.debug("a heartbeat of %s without its seal: ignored", shown(heartbeat.worker))

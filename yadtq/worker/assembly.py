@@ -39,6 +39,7 @@ from yadtq.execution.limits import Limits
 from yadtq.execution.runners.loop import LoopRunner
 from yadtq.execution.slots import Slots
 from yadtq.runtime.signals import DEAD, Signals
+from yadtq.shown import shown
 from yadtq.store.borrowed import borrowed
 from yadtq.wire.deadletter import DeadReason
 from yadtq.wire.heartbeat import RunningTask
@@ -293,7 +294,7 @@ class _Assembly:
         self.claimer.wake()
 
     def _died(self, worker: str) -> None:
-        log.info("death certificate of %s", worker)
+        log.info("death certificate of %s", shown(worker))
         self._wake_parked()
 
     def _wake_parked(self) -> None:

@@ -22,6 +22,7 @@ from yadtq.execution.outcome import Outcome
 from yadtq.execution.quarantine.report import proofs_needed
 from yadtq.execution.quarantine.ward import Died
 from yadtq.runtime.service import Service, Stage
+from yadtq.shown import shown
 from yadtq.wire.states import TaskStatus
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ class Quarantine(Service):
             return self._back(attempt)
         history.alone += 1
         if history.alone < proofs_needed(death.report):
-            log.warning("%r was alone in a child process that died: %s", attempt, death.report)
+            log.warning("%r was alone in a child process that died: %s", attempt, shown(death.report))
             return self._back(attempt)
         self._histories.pop(attempt.envelope.id, None)
         return Outcome(attempt, TaskStatus.FAILED, crash=str(death.report))
