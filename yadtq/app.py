@@ -77,8 +77,13 @@ class Yadtq:
     def settings(self) -> Settings:
         """Raises `ConfigError`."""
         if self._settings is None:
-            self._settings = Settings.load(**self._given)
+            self._settings = self.settings_with()
         return self._settings
+
+    def settings_with(self, **settings: Any) -> Settings:
+        """The app's settings with some replaced; None leaves one as it is. Raises `ConfigError`."""
+        given = {name: value for name, value in settings.items() if value is not None}
+        return Settings.load(**{**self._given, **given})
 
     def configure(self, **settings: Any) -> None:
         """Set or replace settings before the first client or worker; None leaves one as it is."""

@@ -69,6 +69,13 @@ __all__ = [
 ]
 
 _YEAR_S = 31_536_000
+#: In `StoreRefused.refused`: the login itself.
+CONNECT = "connect"
+#: The least rights of an account on Redis, for all apps: as in docs/how-to/tls.md.
+REDIS_RIGHTS = (
+    "~yadtq:* &yadtq:* +ping +select +client|setinfo +eval +evalsha +time +set +mget +del +expire +rename +hset "
+    "+hsetnx +hget +hmget +hgetall +hexists +hdel +publish +subscribe +unsubscribe"
+)
 
 
 class YadtqError(Exception):
@@ -106,15 +113,20 @@ class TopicMismatch(ConfigError):
 class StoreRefused(ConfigError):
     """Redis refuses this account something that YADTQ needs; trying again will not help.
 
-    refused: commands and what Redis said of each.
+    refused: commands and what Redis said of each; `CONNECT` if it let nobody in.
     """
 
     def __init__(self, app: str, refused: list[tuple[str, str]]) -> None:
         self.refused = refused
-        listed = "; ".join(f"{command}: {text}" for command, text in refused)
+        listed = "; ".join(text if command == CONNECT else f"{command}: {text}" for command, text in refused)
+        if any(command == CONNECT for command, _ in refused):
+            advice = "see redis_user, redis_password (YADTQ_REDIS_USER, YADTQ_REDIS_PASSWORD)"
+            super().__init__(f"Redis refused the login: {listed}; {advice}")
+            return
+        rights = REDIS_RIGHTS.replace("yadtq:", f"yadtq:{{{app}}}:")
         super().__init__(
-            f"Redis refuses what YADTQ needs ({listed}): check user and password in YADTQ_REDIS, and give the user "
-            f"~yadtq:{{{app}}}:* &yadtq:{{{app}}}:* +@read +@write +@pubsub +@scripting +@connection +time (ACL SETUSER)"
+            f"Redis refuses what YADTQ needs ({listed}): give the user {rights} (ACL SETUSER), or see redis_user "
+            "(YADTQ_REDIS_USER)"
         )
 
 

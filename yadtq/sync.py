@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack
 from yadtq.app import Yadtq
 from yadtq.client.client import Client
 from yadtq.errors import ConfigError
-from yadtq.settings import Settings
 from yadtq.shown import shown_value
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
     from yadtq.client.client import AnyTask
     from yadtq.options import CallOptions
+    from yadtq.settings import Settings
     from yadtq.wire.heartbeat import Heartbeat
     from yadtq.wire.states import TaskStatus
 
@@ -68,9 +68,7 @@ class YADTQClient:
             app = Yadtq(app, kafka=kafka, redis=redis, **settings)
             loaded = app.settings
         else:
-            given = {"kafka": kafka, "redis": redis, **settings}
-            given = {name: value for name, value in given.items() if value is not None}
-            loaded = Settings.load(**{**app.settings.model_dump(), **given}) if given else app.settings
+            loaded = app.settings_with(kafka=kafka, redis=redis, **settings)
         self.app = app.name
         self._connection = _Connection(app, loaded, num_partitions)
         # Must not wait: the garbage collector runs anywhere, also in the thread that it would wait for.

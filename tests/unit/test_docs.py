@@ -155,7 +155,7 @@ def settings_rows() -> list[list[str]]:
     return [
         [
             name,
-            f"{model.model_config['env_prefix']}{name}".upper(),
+            "in code only" if name in model.in_code else model.variable(name),
             shown_default(field.default),
             shown_bounds(field.metadata),
         ]

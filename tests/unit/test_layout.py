@@ -78,7 +78,7 @@ def test_house_rule(rule):
 def test_only_the_settings_read_our_environment_variables():
     """Apart from the words of a supervisor to its own children."""
     for path in MODULES:
-        if path.name in ("settings.py", "__main__.py") or path.parts[1] in ("supervisor", "embedded"):
+        if path.name in ("environment.py", "__main__.py") or path.parts[1] in ("supervisor", "embedded"):
             continue
         text = (ROOT / path).read_text()
         assert not re.search(r"environ[^\n]*YADTQ_", text), f"{path} reads the environment itself"

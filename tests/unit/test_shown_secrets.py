@@ -60,7 +60,7 @@ def test_what_is_no_redis_url_is_refused_and_not_shown(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://h", "redis://h/", "rediss://u:p@h:1/15", "unix:///tmp/s?db=2", "redis://[::1]:6379/0?db=3"]
+    "url", ["redis://h", "redis://h/", "rediss://u@h:1/15", "unix:///tmp/s?db=2", "redis://[::1]:6379/0?db=3"]
 )
 def test_redis_urls(url: str) -> None:
     assert Settings.load(redis=url).redis == url

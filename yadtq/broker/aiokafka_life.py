@@ -18,16 +18,15 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import FetchError, FetchResult
 from aiokafka.errors import (
-    AuthenticationFailedError,
     GroupAuthorizationFailedError,
     InconsistentGroupProtocolError,
     InvalidSessionTimeoutError,
     KafkaConnectionError,
     KafkaError,
-    SaslAuthenticationFailed,
     TopicAuthorizationFailedError,
 )
 
+from yadtq.broker.contact import Refusal, refusal
 from yadtq.broker.quiet import quieten
 from yadtq.errors import BrokerUnavailable, ConfigError
 
@@ -54,8 +53,6 @@ _SETTINGS: dict[type[BaseException] | None, str] = {
     "the app another name",
     GroupAuthorizationFailedError: "this Kafka user may not use the consumer group: grant it READ on the group",
     TopicAuthorizationFailedError: "this Kafka user may not use the topic: grant it DESCRIBE, READ and WRITE",
-    SaslAuthenticationFailed: "Kafka refuses the user or the password",
-    AuthenticationFailedError: "Kafka refuses the user or the password",
 }
 
 
@@ -84,12 +81,14 @@ async def connected(
                     return await _one_try(make, prepare, tries)
                 except (KafkaError, OSError) as error:
                     problem = error
-                    if not may_pass(error):
+                    if _is_no_contact(error) and tries:
+                        problem = await refusal(*_way_in(tries[-1])) or error
+                    if not may_pass(problem):
                         break
                 await asyncio.sleep(_RETRY_S)
     except TimeoutError as error:
         problem = problem or error
-    advice = _SETTINGS.get(type(problem))
+    advice = str(problem) if isinstance(problem, Refusal) else _SETTINGS.get(type(problem))
     if advice is not None and at_start:
         raise ConfigError(f"{what}: {advice}") from problem
     reason = advice or str(problem) or f"no answer within {seconds:g} s"
@@ -113,6 +112,16 @@ async def _one_try(
         await stopped(client, _DISCARD_S)
         raise
     return client
+
+
+def _way_in(client: Client) -> tuple[list[tuple[str, int, Any]], dict[str, Any]]:
+    """The bootstrap servers of a client, and how it connects to them: for one more connection like its own."""
+    inner = client if isinstance(client, AIOKafkaClient) else wire(client)
+    names = (
+        *("client_id", "request_timeout_ms", "ssl_context", "security_protocol", "sasl_mechanism"),
+        *("sasl_plain_username", "sasl_plain_password", "sasl_oauth_token_provider"),
+    )
+    return inner.hosts, {name: getattr(inner, f"_{name}") for name in names}
 
 
 def led_to(client: Client) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hiredis import pack_command
 from redis.exceptions import NoScriptError, ResponseError
 
-from yadtq.errors import StoreRefused
+from yadtq.errors import CONNECT, StoreRefused
 from yadtq.shown import shown, shown_value
 from yadtq.store.answers import Misread, refuses, text_of
 from yadtq.store.scripts import Script
@@ -49,7 +49,7 @@ async def probe(link: Link, keys: Keys, app: str, seconds: float) -> None:
             answers = await link.send_all(packed, len(commands))
         except Exception as error:  # only to see what it is: the rest is `within`'s
             if refuses(error):
-                found.append(("connect", shown(error)))
+                found.append((CONNECT, shown(error)))
                 return []
             raise
         for (command, *_), answer in zip(commands, answers, strict=True):

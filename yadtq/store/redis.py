@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from yadtq.runtime.clock import SystemClock
 from yadtq.store.answers import Misread
 from yadtq.store.connecting import connect
+from yadtq.store.contact import first_contact
 from yadtq.store.families import RedisFamilies
 from yadtq.store.keys import Keys
 from yadtq.store.link import Link
@@ -56,7 +57,9 @@ class RedisStore(RedisFamilies):
         self._seen = ("", 0)
 
     async def start(self) -> None:
-        await probe(self._link, self.keys, self._app, self._settings.connect_timeout_s)
+        """Raises `ConfigError` for what waiting does not fix, with the setting to look at, else `StoreUnavailable`."""
+        check = probe(self._link, self.keys, self._app, self._settings.connect_timeout_s)
+        await first_contact(check, self.redis)
 
     async def aclose(self) -> None:
         await self._link.aclose()
