@@ -18,7 +18,7 @@ from yadtq.settings import Settings
 from yadtq.store.connecting import connect
 
 SECRETS = [name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
-SASL = {"kafka_sasl": "PLAIN", "kafka_user": "u", "kafka_password": "s3cret"}
+SASL: dict[str, Any] = {"kafka_sasl": "PLAIN", "kafka_user": "u", "kafka_password": "s3cret"}
 #: What a secret needs beside it.
 WITH: dict[str, dict[str, Any]] = {
     "kafka_password": {"kafka_sasl": "PLAIN", "kafka_user": "u"},
@@ -126,7 +126,7 @@ def test_a_password_is_decoded_as_in_any_url() -> None:
 
 def test_a_password_in_the_url_and_another_beside_it_is_refused() -> None:
     assert "give one" in problem(redis="redis://:s3cret@h", redis_password="s3cret2")
-    assert Settings.load(redis="redis://:s3cret@h", redis_password="s3cret")
+    assert Settings.load(redis="redis://:s3cret@h", redis_password="s3cret").redis == "redis://h"
 
 
 def test_a_misspelt_secret_is_not_shown() -> None:
