@@ -70,7 +70,7 @@ soak: env servers ## the full mix of faults under load: make soak SEED=7 MINUTES
 	$(BIN)/python -m tests.chaos soak $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) $(ARGS)
 
 fuzz: env ## random input for everything that parses foreign bytes, this long for each test: make fuzz MINUTES=10
-	MINUTES=$(MINUTES) $(PYTEST) -s tests/unit/test_fuzz_*.py $(ARGS)
+	MINUTES=$(MINUTES) $(PYTEST) tests/unit/test_fuzz_*.py $(ARGS)
 
 docs: env $(DOCS)/.requirements ## build the documentation site into build/site, strictly, and check that the pages say what is so
 	$(PYTEST) -q tests/unit/test_docs.py tests/site $(ARGS)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from tests.support import kafka_jars, stacks
+from tests.support import fuzzing, kafka_jars, stacks
 from tests.support import redis_server as redis_binaries
 from tests.support.blocking import blocking_calls
 from tests.support.kafka_server import KafkaServer
@@ -81,6 +81,13 @@ def pytest_report_header(config: pytest.Config) -> str:
     option = config.getoption("--stack")
     names: list[stacks.StackName] = ["kafka", "embedded"] if option == "both" else [stacks.choose(option)]
     return "yadtq stack: " + " and ".join(map(stacks.describe, names))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if fuzzing.tried:
+        for name, count in fuzzing.tried.items() if fuzzing.MINUTES else ():
+            terminalreporter.write_line(f"{count:>11,}  {name}")
+        terminalreporter.write_line(f"{sum(fuzzing.tried.values()):>11,}  random inputs tried")
 
 
 def pytest_configure(config: pytest.Config) -> None:

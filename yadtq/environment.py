@@ -115,7 +115,7 @@ class EnvironmentSettings(BaseSettings):
             close = difflib.get_close_matches(name, cls.model_fields, n=1)
             return f"{shown(name)}: there is no such setting" + (f"; did you mean {close[0]}?" if close else "")
         where = f"{name} ({cls.variable(name)})"
-        value = str(problem["input"])
+        value = shown(problem["input"], 10**9)  # `str` raises for an int of 5,000 digits
         if cls.is_secret(name) or name in cls.in_code or "://" in value or "@" in value:
             return f"{where}: {text}"
         return f"{where}: {text}, got {shown_value(problem['input'])}"

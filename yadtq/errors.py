@@ -35,6 +35,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from yadtq.shown import shown
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
@@ -67,6 +69,9 @@ __all__ = [
     "UnknownTask",
     "YadtqError",
 ]
+
+#: Of a task's message, in ours.
+_LINE_CHARS = 1_000
 
 _YEAR_S = 31_536_000
 #: In `StoreRefused.refused`: the login itself.
@@ -196,9 +201,9 @@ class TaskFailed(ResultError):
         self.task_id, self.error_type, self.message = task_id, error_type, message
         self.traceback, self.attempt = traceback, attempt
         first_line, _, more = message.partition("\n")
-        super().__init__(
-            f"task {task_id} failed on attempt {attempt}: {error_type}: {first_line}{' ...' if more else ''}"
-        )
+        # The attributes are as they were raised; the message is one printable line, whoever wrote them.
+        said = f"{shown(error_type)}: {shown(first_line, _LINE_CHARS)}{' ...' if more else ''}"
+        super().__init__(f"task {shown(task_id)} failed on attempt {attempt}: {said}")
 
 
 class TaskCancelled(ResultError):

@@ -11,6 +11,7 @@ import typer
 from yadtq.app import Yadtq, load_app
 from yadtq.errors import ConfigError
 from yadtq.options import RULES, CallOptions
+from yadtq.shown import shown, shown_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,8 +57,11 @@ def parse_argument(text: str) -> Any:
         value = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
         if text.startswith("-"):
-            raise ConfigError(f"no option {text}; for a text that begins with '-': '{json.dumps(text)}'") from None
+            hint = shown(json.dumps(text), 100)
+            raise ConfigError(f"no option {shown(text, 100)}; for a text that begins with '-': '{hint}'") from None
         return text
+    except RecursionError:
+        raise ConfigError("an argument is nested too deeply: pass a reference to the data") from None
     return value
 
 
@@ -71,6 +75,6 @@ def parse_call(words: list[str], keywords: list[str]) -> tuple[tuple[Any, ...], 
     for pair in keywords:
         name, equals, value = pair.partition("=")
         if not (equals and name.isidentifier()):
-            raise ConfigError(f"expected NAME=VALUE, not {pair!r}")
+            raise ConfigError(f"expected NAME=VALUE, not {shown_value(pair)}")
         named[name] = parse_argument(value)
     return tuple(parse_argument(word) for word in words), named
