@@ -60,8 +60,6 @@ def parse_argument(text: str) -> Any:
             hint = shown(json.dumps(text), 100)
             raise ConfigError(f"no option {shown(text, 100)}; for a text that begins with '-': '{hint}'") from None
         return text
-    except RecursionError:
-        raise ConfigError("an argument is nested too deeply: pass a reference to the data") from None
     return value
 
 
