@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 
 import yadtq.store
 from tests.contract.store_harness import settings
+from tests.support.fake_redis import FakeRedis
 from tests.support.poll import eventually
 from tests.support.proxy import Proxy
 from yadtq.errors import ResultUnreadable, StoreRefused, StoreUnavailable
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 LARGE = b'"' + b"x" * 5_000 + b'"'
 ALL = ("~*", "&*", "+@all")
+ROOT = Path(yadtq.store.__path__[0])
+SCRIPTS = {str(path.relative_to(ROOT)): path.read_text() for path in ROOT.rglob("*.lua")}
+#: What the scripts use.
+COMMANDS = {name for text in SCRIPTS.values() for name in re.findall(r"redis\.p?call\('([A-Z]+)'", text)}
 
 
 @pytest.fixture
@@ -188,6 +193,42 @@ class TestRunning:
             await allow(admin, *ALL)
             assert await store.tasks.snapshots(["t"]) == [Snapshot(S.IN_PROGRESS, 1)], "nothing was taken for damage"
             assert await verbs(store)["finish"]() == [True]
+
+    @pytest.mark.parametrize("command", sorted(COMMANDS))
+    async def test_a_single_command_that_is_forbidden_damages_nothing(
+        self, server: RedisServer, admin: Redis, command: str
+    ) -> None:
+        await allow(admin, *ALL)
+        async with opened(as_user(server, "u", "p")) as store:
+            await store.start()
+            await store.tasks.claim("w", [Claim("t", "n")], 0)
+            await store.tasks.finish([Finish("t", "n", 1, S.SUCCESS, LARGE)])
+            await store.tasks.claim("w", [Claim("u", "n")], 0)
+            await allow(admin, *ALL, f"-{command.lower()}")
+            for name, verb in verbs(store).items():
+                try:
+                    answer = await verb()
+                except StoreUnavailable as error:
+                    assert "\n" not in str(error)  # noqa: PT017
+                else:
+                    damaged = name == "claim" and answer[0].verdict == DAMAGED
+                    assert not damaged, "a missing right, taken for damage"
+            await allow(admin, *ALL)
+            assert await store.tasks.snapshots(["t", "u"]) == [
+                Snapshot(S.SUCCESS, 1, LARGE),
+                Snapshot(S.IN_PROGRESS, 1),
+            ]
+            assert not [key async for key in admin.scan_iter("*{damaged}*")]
+
+    @pytest.mark.parametrize("words", ["MOVED 1 10.0.0.1:6379", "ASK 1 10.0.0.1:6379", "CLUSTERDOWN no", "NOPERM no"])
+    async def test_an_answer_of_a_cluster_is_an_outage(self, words: str) -> None:
+        async with (
+            FakeRedis(lambda command: b"+OK\r\n" if command[0] == b"CLIENT" else f"-{words}\r\n".encode()) as fake,
+            opened(f"{fake.url}") as store,
+        ):
+            for verb in verbs(store).values():
+                with pytest.raises(StoreUnavailable, match=words.split()[0]):
+                    await verb()
 
     async def test_a_hint_that_is_refused_fails_no_write(self, server: RedisServer, admin: Redis) -> None:
         await allow(admin, *ALL)
@@ -436,8 +477,4 @@ async def test_a_failed_task_takes_at_most_a_thousand_bytes(server: RedisServer,
 
 
 def test_the_probe_tries_every_command_of_the_scripts() -> None:
-    root = Path(yadtq.store.__path__[0])
-    scripts = {path.relative_to(root): path.read_text() for path in root.rglob("*.lua")}
-    used = {name for text in scripts.values() for name in re.findall(r"redis\.p?call\('([A-Z]+)'", text)}
-    tried = set(re.findall(r"\{ '([A-Z]+)'", scripts[Path("probe.lua")]))
-    assert used <= tried
+    assert set(re.findall(r"\{ '([A-Z]+)'", SCRIPTS["probe.lua"])) >= COMMANDS
