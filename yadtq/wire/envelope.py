@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 
 from yadtq.errors import EnvelopeError
+from yadtq.shown import shown
 from yadtq.wire.codec import encode
 from yadtq.wire.ids import TaskId, TaskName  # noqa: TC001 - pydantic reads the fields at run time
 
@@ -80,4 +81,5 @@ def first_problem(error: ValidationError) -> str:
     """The first thing that is wrong with a record, in one line: `field: what`."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else first["msg"]
+    # The name of a field may be foreign, and so may what a message quotes.
+    return shown(f"{where}: {first['msg']}" if where else first["msg"])
