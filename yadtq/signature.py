@@ -136,7 +136,7 @@ class TaskSignature:
             except Unfaithful as error:
                 wrong.append(f"{parameter.name}: {error}")
         if wrong:
-            raise InvalidArguments(self._task, "; ".join(wrong)) from None
+            raise InvalidArguments(self._task, "; ".join(wrong))
 
     def _submitted(
         self,
@@ -150,9 +150,7 @@ class TaskSignature:
             self._each(parameters, values, named, work)
         except InvalidArguments:
             raise
-        except (
-            Exception
-        ) as error:  # a validator of the user's may raise anything, and so does data that contains itself
+        except Exception as error:  # a validator of the user's may raise anything; data may contain itself
             raise InvalidArguments(self._task, reason(error)) from error
 
     def encode_result(self, value: Any) -> bytes:
@@ -198,10 +196,7 @@ class TaskSignature:
 def untyped_arguments(task: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
     """The arguments for a task of which only the name is known: JSON data. Raises `InvalidArguments` in one line."""
     for where, value in (*((f"argument {index}", value) for index, value in enumerate(args)), *kwargs.items()):
-        try:
-            problem = json_problem(value) if type(where) is str else f"a keyword is text, not {shown_value(where)}"
-        except RecursionError as error:
-            problem = reason(error)
+        problem = json_problem(value) if type(where) is str else f"a keyword is text, not {shown_value(where)}"
         if problem:
             raise InvalidArguments(task, f"{where}: {problem}: use plain data, or submit the task itself, annotated")
     return list(args), kwargs

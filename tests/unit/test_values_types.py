@@ -401,6 +401,9 @@ def test_it_is_refused(hint: Any, values: Sequence[Any]) -> None:
 def test_what_contains_itself_or_is_shared_ends_at_once() -> None:
     endless: list[Any] = []
     endless.append(endless)
+    tuples: Any = ()
+    for _ in range(5_000):
+        tuples = (tuples,)
     link = Link(1)
     link.next = link
     node = Node()
@@ -409,7 +412,15 @@ def test_what_contains_itself_or_is_shared_ends_at_once() -> None:
     for _ in range(12):
         shared = [shared, shared]
     started = time.process_time()
-    for hint, value in [(Any, endless), (Tree, endless), (Link, link), (Node, node), (Any, shared)]:
+    for hint, value in [
+        (Any, endless),
+        (Any, tuples),
+        (Any, {"a": endless}),
+        (Tree, endless),
+        (Link, link),
+        (Node, node),
+        (Any, shared),
+    ]:
         _refusals(hint, value)
     assert time.process_time() - started < 10
 

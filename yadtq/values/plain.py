@@ -15,6 +15,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from yadtq.shown import shown_value
+from yadtq.values.words import reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -91,21 +92,28 @@ def all_json(values: Collection[Any]) -> bool:
     return _SAFE.issuperset(map(type, values)) or all(map(is_json, values))
 
 
-def json_problem(value: Any, path: str = "") -> str:
+def json_problem(value: Any) -> str:
     """Where and why `is_json` is false; empty if it is true."""
+    try:
+        return _problem(value, "")
+    except RecursionError as error:
+        return reason(error)
+
+
+def _problem(value: Any, path: str) -> str:
     if is_json(value):
         return ""
     kind = type(value)
     where = f"{path if len(path) <= _PATH_CHARS else f'...{path[-_PATH_CHARS:]}'} is" if path else "it is"
     if kind is list or kind is tuple:
         for index, item in enumerate(value):
-            if found := json_problem(item, f"{path}[{index}]"):
+            if found := _problem(item, f"{path}[{index}]"):
                 return found
     if kind is dict:
         for key, item in value.items():
             if type(key) is not str:
                 return f"{where} a dict with a key of type {type(key).__name__}, and JSON has text"
-            if found := json_problem(item, f"{path}[{shown_value(key)}]"):
+            if found := _problem(item, f"{path}[{shown_value(key)}]"):
                 return found
     what = shown_value(value) if kind is float else f"of type {kind.__name__}"
     return f"{where} {what}, which JSON would change"
