@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import random
 import socket
 import sys
+import threading
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
 
@@ -14,6 +16,7 @@ from yadtq.broker.kafka import KafkaBroker
 from yadtq.client.client import Client
 from yadtq.client.current import OpenClients
 from yadtq.errors import ConfigError
+from yadtq.modules import checked_names, exists, import_all
 from yadtq.outside import Outside, Place
 from yadtq.registry import Registry
 from yadtq.runtime.clock import SystemClock
@@ -23,8 +26,9 @@ from yadtq.task import Task
 from yadtq.wire.names import TopicNames
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
     from contextlib import AbstractAsyncContextManager
+    from types import ModuleType
 
     from yadtq.client.own import OwnClient
     from yadtq.context import TaskContext
@@ -52,26 +56,66 @@ class _Decorator(Protocol):
 
 
 class Yadtq:
-    """lifespan: an async context manager, called with the app: what it yields is `ctx.state` of every task. Each worker
-    process opens it before its first task and closes it after its last. settings: keywords of `Settings` (kafka=,
-    redis=, ...); what is not given comes from `YADTQ_*`.
+    """The tasks that belong together, and their settings.
+
+    include: modules with tasks of this app, imported when the app is first used, by clients and workers alike; a
+    package stands for all modules in it. lifespan: an async context manager, called with the app: what it yields is
+    `ctx.state` of every task. Each worker process opens it before its first task and closes it after its last.
+    settings: keywords of `Settings` (kafka=, redis=, ...); what is not given comes from `YADTQ_*`.
 
     Reading the settings is put off until something needs them: defining tasks must not depend on the environment.
     """
 
-    def __init__(self, name: str = "default", *, lifespan: Lifespan | None = None, **settings: Any) -> None:
+    def __init__(
+        self, name: str = "default", *, include: Iterable[str] = (), lifespan: Lifespan | None = None, **settings: Any
+    ) -> None:
         TopicNames(name)  # refuses a name that no topic may have
+        self._include = checked_names(include)
+        self._loading = threading.RLock()
+        self._loaded, self._in_load = not self._include, False
         if lifespan is not None and not callable(lifespan):
             raise ConfigError("lifespan is a function that takes the app and gives an async context manager")
         self.name = name
         self.lifespan = lifespan
-        self.registry = Registry()
+        self._registry = Registry()
         self._given = settings
         self._settings: Settings | None = None
         self._clients = OpenClients(name)
 
     def __repr__(self) -> str:
-        return f"Yadtq({self.name!r}, tasks={[task.name for task in self.registry]})"
+        return f"Yadtq({self.name!r}, tasks={[task.name for task in self._registry]})"
+
+    @property
+    def registry(self) -> Registry:
+        """All tasks, those of `include` too. Raises `ConfigError` for a module that can't be imported."""
+        if not self._loaded:
+            self._load()
+        return self._registry
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """Those that its tasks name, and `default`: clients that know a task only by its name submit there."""
+        return tuple(sorted({"default", *(task.queue for task in self.registry)}))
+
+    def _load(self) -> None:
+        with self._loading:
+            if self._loaded or self._in_load:
+                return  # another thread has done it; or an included module asks for the tasks while it is imported
+            self._in_load = True
+            try:
+                for module in import_all(self._include):
+                    self._refuse_twin(module)
+                self._loaded = True
+            finally:
+                self._in_load = False
+
+    def _refuse_twin(self, module: ModuleType) -> None:
+        for value in vars(module).values():
+            if isinstance(value, Yadtq) and value is not self and value.name == self.name:
+                raise ConfigError(
+                    f"include: the tasks of {module.__name__} belong to another object for app {self.name!r}: the module "
+                    "that makes it was loaded twice, once as the program itself; start another module, which imports it"
+                )
 
     @property
     def settings(self) -> Settings:
@@ -112,7 +156,7 @@ class Yadtq:
 
         def make(function: Callable[..., Any]) -> Task[Any, Any]:
             task: Task[Any, Any] = Task(function, submitter=self._clients.current, options=options)
-            self.registry.add(task)
+            self._registry.add(task)
             return task
 
         return make if function is None else make(function)
@@ -160,18 +204,47 @@ class Yadtq:
 
 
 def load_app(path: str) -> Yadtq:
-    """The app at `module:attribute` (attribute: `app` if left out). Raises a one-line `ConfigError`."""
+    """The app at `module:attribute`, with the modules that it includes. Raises a one-line `ConfigError`.
+
+    Without an attribute: `app`, or the only app of the module. A package may also have it in its module `app` or
+    `tasks`.
+    """
     module_name, _, attribute = path.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())  # as `python -m` does: an app is usually started from its own folder
+    module = _module(module_name)
+    found = getattr(module, attribute, None) if attribute else _only_app(module)
+    if found is None and not attribute and hasattr(module, "__path__"):
+        for name in ("app", "tasks"):
+            if found is None and exists(f"{module_name}.{name}"):
+                found = _only_app(_module(f"{module_name}.{name}"))
+    if not isinstance(found, Yadtq):
+        what = "nothing of that name" if found is None else f"a {type(found).__name__}"
+        raise ConfigError(f"{path!r}: expected a Yadtq app, found {what}; an app is named like tasks:app")
+    _ = found.registry  # what it includes is loaded with it, so that a broken module is reported here
+    return found
+
+
+def _module(name: str) -> ModuleType:
+    """Raises `ConfigError` if it is not there; what its own code raises is the user's."""
     try:
-        module = importlib.import_module(module_name)
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise ConfigError(f"no module named {module_name!r} here: expected module:app, like tasks:app") from None
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            hint = f"; did you mean {name[:-3]}?" if name.endswith(".py") else ""
+            raise ConfigError(f"no module named {name!r} here: expected module:app, like tasks:app{hint}") from None
         raise
-    app = getattr(module, attribute or "app", None)
-    if not isinstance(app, Yadtq):
-        found = "nothing of that name" if app is None else f"a {type(app).__name__}"
-        raise ConfigError(f"{path!r}: expected a Yadtq app, found {found}")
-    return app
+    except (ValueError, TypeError):
+        if name and not name.startswith("."):
+            raise
+        raise ConfigError(f"{name!r} is no name of a module: expected module:app, like tasks:app") from None
+
+
+def _only_app(module: ModuleType) -> object:
+    """`app`, or else the only app; None: there is none. Raises `ConfigError` if there are several."""
+    if (app := getattr(module, "app", None)) is not None and not inspect.ismodule(app):
+        return app
+    apps = {name: value for name, value in vars(module).items() if isinstance(value, Yadtq)}
+    if len({id(value) for value in apps.values()}) > 1:
+        raise ConfigError(f"{module.__name__!r} has several apps: name one, like {module.__name__}:{min(apps)}")
+    return next(iter(apps.values()), None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from yadtq.connections import Connections
@@ -60,7 +60,9 @@ class WorkerSettings(EnvironmentSettings):
 
     concurrency: int = Field(100, ge=1, le=100_000, description="tasks running at once")
     threads: int = Field(32, ge=1, le=1_000, description="sync tasks running at once")
-    queues: Annotated[tuple[str, ...], NoDecode] = Field(("default",), min_length=1)
+    queues: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="the queues to consume, comma-separated; none: those that the app's tasks name, and default"
+    )
 
     window: int = Field(
         4_000,
@@ -86,8 +88,13 @@ class WorkerSettings(EnvironmentSettings):
 
     @field_validator("queues", "other_groups", mode="before")
     @classmethod
-    def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    def _split(cls, value: object, info: ValidationInfo) -> object:
+        if not isinstance(value, str):
+            return value
+        parts = tuple(part.strip() for part in value.split(",") if part.strip())
+        if not parts and info.field_name == "queues":
+            raise ValueError("expected at least one name")
+        return parts
 
 
 class SupervisorSettings(EnvironmentSettings):

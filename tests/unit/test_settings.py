@@ -30,7 +30,7 @@ def problem(model: type[Settings] | type[WorkerSettings] | type[SupervisorSettin
 
 def test_defaults_are_valid_and_documented_addresses() -> None:
     assert (Settings.load().kafka, Settings.load().redis) == ("localhost:9092", "redis://localhost:6379/0")
-    assert WorkerSettings.load().queues == ("default",)
+    assert WorkerSettings.load().queues == ()
     assert SupervisorSettings.load().grace_s > WorkerSettings.load().grace_s
 
 

@@ -34,6 +34,7 @@ SERVICES = (
     "truncator",
     "outbox",
     "completer",
+    "submits",
     "executor",
     "unrunnable",
     "claimer",
@@ -48,7 +49,7 @@ async def assembled() -> Parts:
     options = WorkerSettings.load()
     outside = memory_outside(clock=SystemClock())
     worker = make_worker(Yadtq("t"), options, outside=outside, app_path="yadtq.examples:app")
-    await outside.broker.provision(options.queues, 2)
+    await outside.broker.provision(["default"], 2)
     await outside.store.start()
     await worker.parts.producer.start()
     return worker.parts

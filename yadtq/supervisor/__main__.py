@@ -46,7 +46,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("app", nargs="?", default="yadtq.examples:app", help="module:app (default: %(default)s)")
     parser.add_argument("--workers", type=int, help="worker processes (default: 2)")
     parser.add_argument("--concurrency", type=int, help="tasks running at once in each worker (default: 100)")
-    parser.add_argument("--queues", help="comma-separated (default: default)")
+    parser.add_argument("--queues", help="comma-separated (default: those that the app's tasks name)")
     parser.add_argument("--kafka", help="bootstrap servers (default: YADTQ_KAFKA or localhost:9092)")
     parser.add_argument(
         "--redis",
@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
                 "a worker needs its whole grace and a moment more to give back what it could not finish"
             )
         spawn = Spawner(worker_command(arguments), worker_environment(arguments))
-        return asyncio.run(supervise(app, own, options.queues, spawn))
+        return asyncio.run(supervise(app, own, options.queues or app.queues, spawn))
     except ConfigError as error:
         print(f"yadtq: {error}", file=sys.stderr)
         return MISCONFIGURED

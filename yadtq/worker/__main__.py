@@ -36,7 +36,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m yadtq.worker", description="Run tasks of an app.")
     parser.add_argument("app", nargs="?", default="yadtq.examples:app", help="module:app (default: %(default)s)")
     parser.add_argument("--concurrency", type=int, help="tasks running at once (default: 100)")
-    parser.add_argument("--queues", help="comma-separated (default: default)")
+    parser.add_argument("--queues", help="comma-separated (default: those that the app's tasks name)")
     parser.add_argument("--kafka", help="bootstrap servers (default: YADTQ_KAFKA or localhost:9092)")
     parser.add_argument("--redis", help="URL (default: YADTQ_REDIS or redis://localhost:6379/0)")
     parser.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])

@@ -17,6 +17,7 @@ from yadtq.worker.assembly import Given, assemble
 from yadtq.worker.drain import drain, in_order
 from yadtq.worker.heartbeat import Identity
 from yadtq.worker.machine import Machine
+from yadtq.worker.start import say_start, with_queues
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +82,7 @@ class Worker:
     """`await worker.run()` returns when it has drained. `drain()` asks for that; a second call cancels running tasks."""
 
     def __init__(self, given: Given) -> None:
-        self._given = given
+        self._given = given = with_queues(given)
         self.outside = given.outside
         self._draining = anyio.Event()
         self._impatient = anyio.Event()
@@ -97,6 +98,7 @@ class Worker:
 
     async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Raises `ConfigError`, `BrokerUnavailable`, `StoreUnavailable` or `LifespanFailed` if it can't start."""
+        say_start(self._given)
         with self._given.app.working(self.parts.submits):
             await self._run(task_status)
 

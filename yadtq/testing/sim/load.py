@@ -9,7 +9,7 @@ import asyncio
 from collections import defaultdict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from yadtq.app import Yadtq
 from yadtq.client.client import Client
@@ -108,7 +108,7 @@ class Ledger:
         return sum(run.how == "raised" for run in self.runs[task_id])
 
 
-def make_app(name: str, ledger: Ledger, crash: Callable[[str], None], **settings: object) -> Yadtq:
+def make_app(name: str, ledger: Ledger, crash: Callable[[str], None], **settings: Any) -> Yadtq:
     """crash: kills the process that runs this, the worker's or a child of it, at once."""
 
     @asynccontextmanager
