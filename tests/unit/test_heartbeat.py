@@ -25,13 +25,53 @@ from yadtq.worker.machine import Machine
 from yadtq.worker.parent import Parent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from yadtq.runtime.seams import OutRecord
 
 FACTS = WorkerFacts(running=(), partitions={}, parked=0, succeeded=0, failed=0, retried=0, fenced=0, store="1")
 
 
+class Away(HeartbeatTopic):
+    """Kafka is away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = True
+        self.tries = 0
+
+    async def append(self, records: Sequence[OutRecord]) -> None:
+        self.tries += 1
+        await super().append(records)
+
+
+async def test_in_an_outage_of_kafka_the_log_has_one_line_and_not_one_for_each_beat(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    topic = Away()
+    heart = make_heart(Identity("w", None, ("default",), 1), topic)
+    async with anyio.create_task_group() as group:
+        await group.start(heart.run)
+        await eventually(lambda: topic.tries > 20, what="beats that failed")
+        heart.stop()
+    assert [line for line in caplog.messages if "away" in line] == [
+        "Kafka, for heartbeats, is away: down; calls are repeated until it answers"
+    ]
+    assert len(caplog.messages) == 1
+
+
 async def beats_of(identity: Identity) -> list[OutRecord]:
-    topic, clock, chance = HeartbeatTopic(), SystemClock(), random.Random(1)
+    topic = HeartbeatTopic()
+    heart = make_heart(identity, topic)
+    async with anyio.create_task_group() as group:
+        await group.start(heart.run)
+        await eventually(lambda: len(topic.records) > 3, what="beats")
+        heart.stop()
+    return topic.records
+
+
+def make_heart(identity: Identity, topic: HeartbeatTopic) -> Heart:
+    clock, chance = SystemClock(), random.Random(1)
     outside = Outside(
         broker=topic,  # type: ignore[arg-type]
         store=MemoryStore(clock, chance),
@@ -40,7 +80,7 @@ async def beats_of(identity: Identity) -> list[OutRecord]:
         names=TopicNames("shop"),
         place=Place("host", 7),
     )
-    heart = Heart(
+    return Heart(
         identity=identity,
         facts=lambda: FACTS,
         outside=outside,
@@ -48,11 +88,6 @@ async def beats_of(identity: Identity) -> list[OutRecord]:
         producer=topic,
         interval_s=0.01,
     )
-    async with anyio.create_task_group() as group:
-        await group.start(heart.run)
-        await eventually(lambda: len(topic.records) > 3, what="beats")
-        heart.stop()
-    return topic.records
 
 
 async def test_each_beat_of_a_supervised_worker_is_sealed_and_newer() -> None:

@@ -214,3 +214,11 @@ class TestStop:
     async def test_an_idle_one_ends_at_once(self, bench: Bench) -> None:
         async with running(bench):
             await drained(bench)
+
+
+async def test_an_outage_is_told_once_and_not_for_each_try(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    bench.producer.answers = [BrokerUnavailable("no leader"), BrokerUnavailable("no leader"), None]
+    bench.put("a")
+    async with running(bench):
+        await eventually(lambda: bench.done == ["a"])
+    assert caplog.messages == ["Kafka, for the outbox, is away: no leader; calls are repeated until it answers"]

@@ -21,6 +21,7 @@ from yadtq.broker.connecting import connection_options
 from yadtq.broker.reader import Reader
 from yadtq.errors import BrokerUnavailable
 from yadtq.runtime.clock import SystemClock
+from yadtq.runtime.outages import OutageLog
 from yadtq.runtime.seams import Unreadable, next_offset
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Tail:
         self._settings, self._topic, self._since_s = settings, topic, since_s
         self._stall_s = stall_s
         self._clock = clock or SystemClock()
+        self._outages = OutageLog(log, self._clock, f"Kafka, for topic {topic},")
         self._positions: dict[TopicPartition, int] = {}
         self._records: deque[ConsumedRecord] = deque(maxlen=buffer)
         self._news = asyncio.Event()
@@ -118,7 +120,7 @@ class Tail:
                 except Exception as error:
                     # Any exception: a broken aiokafka also raises errors that are not Kafka's, and a new consumer fixes
                     # it.
-                    log.warning("the tail of %s starts again: %s", self._topic, str(error) or type(error).__name__)
+                    self._outages.failed(str(error) or type(error).__name__)
                     await self._drop()
                     await asyncio.sleep(_REBUILD_S)
         finally:
@@ -130,6 +132,8 @@ class Tail:
         heard = self._clock.monotonic()
         while not self._stopping:
             batches = await Reader(consumer).poll(None, _POLL_RECORDS, _POLL_S)
+            if self._outages.open:
+                self._outages.answered()
             for partition, records in batches.items():
                 self._take(partition, records)
             if batches:

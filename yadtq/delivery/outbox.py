@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import anyio
 
 from yadtq.errors import BrokerRefused, BrokerUnavailable
+from yadtq.runtime.outages import OutageLog
 from yadtq.runtime.service import Service, Stage
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Outbox(Service):
     def __init__(self, *, producer: Producer, clock: Clock) -> None:
         self._producer = producer
         self._clock = clock
+        self._outages = OutageLog(log, clock, "Kafka, for the outbox,")
         self._entries: deque[_Entry] = deque()
         #: Refused for a reason that an operator may remove, with the monotonic time of the next try.
         self._refused: deque[tuple[float, _Entry]] = deque()
@@ -115,7 +117,7 @@ class Outbox(Service):
         try:
             await self._producer.append(records)
         except BrokerUnavailable as error:
-            log.warning("%d records wait in the outbox until Kafka answers: %s", len(records), error)
+            self._outages.failed(error)
             doubtful = range(len(records)) if error.uncertain is None else error.uncertain
             self._settle(entries, set(doubtful) - error.refused.keys(), error.refused, frozenset())
             await anyio.sleep(_RETRY_S)
@@ -124,6 +126,8 @@ class Outbox(Service):
             self._settle(entries, set(), error.refused, error.too_large)
         else:
             self._settle(entries, set(), {}, frozenset())
+        if self._outages.open:
+            self._outages.answered()
         return True
 
     def _next(self) -> tuple[int, list[OutRecord]]:

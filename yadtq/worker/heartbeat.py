@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import anyio
 
 from yadtq.errors import BrokerRefused, BrokerUnavailable
+from yadtq.runtime.outages import OutageLog
 from yadtq.runtime.seams import OutRecord
 from yadtq.runtime.service import Service
 from yadtq.wire.heartbeat import Heartbeat, seal
@@ -68,6 +69,7 @@ class Heart(Service):
         self._identity = identity
         self._facts = facts
         self._outside = outside
+        self._outages = OutageLog(log, outside.clock, "Kafka, for heartbeats,")
         self._machine = machine
         self._producer = producer
         self._interval_s = interval_s
@@ -125,7 +127,10 @@ class Heart(Service):
             await self._producer.append([record])
         except (BrokerUnavailable, BrokerRefused) as error:
             # The supervisor knows from its canary that it can't see us; nothing here depends on the beat.
-            log.warning("heartbeat not sent: %s", error)
+            self._outages.failed(error)
+        else:
+            if self._outages.open:
+                self._outages.answered()
         finally:
             self._sending = False
 
