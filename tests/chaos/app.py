@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
+import signal
+import sys
 import time
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tests.support.ledger import Ledger
 from yadtq import TaskContext, Yadtq
 from yadtq.errors import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: How worker processes learn the name of the app of their run.
 APP_VARIABLE = "YADTQ_TEST_CHAOS_APP"
@@ -71,7 +77,30 @@ def make_app(name: str, **settings: Any) -> Yadtq:
             time.sleep(ms / 1000)  # noqa: ASYNC251 - the fault itself
             return answer(n)
 
+    @app.task
+    async def poison(kind: str) -> None:
+        """Ends its process."""
+        _END[kind]()
+
     return app
 
+
+def _overflow() -> None:
+    """The stack of C, which no exception protects."""
+    sys.setrecursionlimit(2**30)
+    nested: list[Any] = []
+    for _ in range(10_000_000):
+        nested = [nested]
+    repr(nested)
+
+
+_END: dict[str, Callable[[], object]] = {
+    "exit": lambda: os._exit(3),
+    "exit-0": lambda: os._exit(0),
+    "segfault": lambda: ctypes.string_at(0),
+    "abort": os.abort,
+    "stack": _overflow,
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+}
 
 app = make_app(os.environ.get(APP_VARIABLE, "chaos"))

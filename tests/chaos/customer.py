@@ -72,7 +72,7 @@ class Customer:
 
     def __init__(self, name: str, app: Yadtq, log: SubmitLog, pace: Pace, *, seed: int = 0) -> None:
         self.name = name
-        self._app = app
+        self.app = app
         self._log = log
         self._pace = pace
         self._rng = random.Random(f"{seed}/{name}")
@@ -91,7 +91,7 @@ class Customer:
         self.under_way = 0
 
     async def __aenter__(self) -> Customer:
-        self._connected = self._app.client()
+        self._connected = self.app.client()
         self.client = await self._connected.__aenter__()
         await self._group.__aenter__()
         return self
@@ -159,7 +159,7 @@ class Customer:
             self.under_way -= 1
 
     async def _attempt(self, job: Job) -> bool:
-        task = self._app.registry.get(job.task)
+        task = self.app.registry.get(job.task)
         self._log.record(job.id, "sent")
         try:
             await task.options(task_id=job.id).submit(*job.arguments)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import psutil
 
+from tests.chaos import blame
 from tests.chaos.customer import QUICK, Mix
 from tests.chaos.faults import (
     Cut,
@@ -329,6 +330,44 @@ async def stragglers(stack: StackName, folder: Path, _: int) -> list[Row]:
         ]
 
 
+async def random_kills(stack: StackName, folder: Path, rounds: int) -> list[Row]:
+    async with World(folder, stack, settings=SETTINGS) as world:
+        fleet, customer = await world.fleet(workers=4), await world.customer()
+        seconds = blame.KILL_EVERY_S * rounds
+        done = await blame.kill_at_random(world, fleet, customer, rounds, seconds=seconds)
+        what = f"`kill -9` of a supervised worker at {rounds} random moments in {seconds:.0f} s, tasks of 0.1 to 5 s"
+        seen = f"{done.failed} of {done.tasks} tasks, {done.executions} executions"
+        return [
+            Row(f"{what}: tasks FAILED", "0", seen, not done.failed),
+            _verdict("…", await world.verdict()),
+        ]
+
+
+async def poison(stack: StackName, folder: Path, _: int) -> list[Row]:
+    rows = []
+    for kinds, most in ((blame.PROVABLE, 1), (blame.DOUBTFUL, 3)):
+        async with World(folder / kinds[0], stack, settings=SETTINGS) as world:
+            fleet, customer = await world.fleet(workers=4), await world.customer()
+            done = await blame.poison_among_good(world, fleet, customer, kinds, each=10, good=10_000)
+        wrong = done.missing(kinds, 10)
+        rows += [
+            Row(
+                f"Ten poison tasks of each kind ({', '.join(kinds)}) among {done.good} good ones: dead letters",
+                "10 of each",
+                ", ".join(wrong) or "10 of each",
+                not wrong,
+            ),
+            Row("… good tasks done", str(done.good), str(done.succeeded), done.succeeded == done.good),
+            Row(
+                "… deaths of workers",
+                f"≤ {most} a poison task",
+                f"{done.deaths} for {10 * len(kinds)}",
+                done.deaths <= most * 10 * len(kinds),
+            ),
+        ]
+    return rows
+
+
 MEASURES: dict[str, Callable[[StackName, Path, int], Coroutine[Any, Any, list[Row]]]] = {
     "kills": kills,
     "lone-kills": lone_kills,
@@ -338,6 +377,8 @@ MEASURES: dict[str, Callable[[StackName, Path, int], Coroutine[Any, Any, list[Ro
     "deploys": deploys,
     "storm": storm,
     "stragglers": stragglers,
+    "random-kills": random_kills,
+    "poison": poison,
 }
 
 
