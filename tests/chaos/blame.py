@@ -17,7 +17,7 @@ from yadtq.wire.names import TopicNames
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from tests.chaos.customer import Customer
+    from tests.chaos.customer import Customer, Job
     from tests.chaos.fleet import Fleet
     from tests.chaos.world import World
 
@@ -78,7 +78,7 @@ async def poison_among_good(
     """Submits `each` poison tasks of every kind evenly among the good ones; returns when all has ended."""
     poison = customer.app.registry.get("poison")
     ids = [f"{kind}-{n}" for n in range(each) for kind in kinds]
-    jobs = []
+    jobs: list[Job] = []
     for batch in range(-(-good // BATCH)):
         share = slice(batch * len(ids) * BATCH // good, (batch + 1) * len(ids) * BATCH // good)
         for task_id in ids[share]:

@@ -8,11 +8,13 @@ import os
 import random
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.apps import make_attempt
+from tests.support.outside import memory_outside
 from tests.support.poll import eventually
 from yadtq import Yadtq
 from yadtq.execution.attempt import StopReason
@@ -21,14 +23,17 @@ from yadtq.execution.quarantine.quarantine import Quarantine
 from yadtq.execution.quarantine.report import PROOFS, CrashReport, proofs_needed
 from yadtq.execution.quarantine.ward import Died, Ward, child_command
 from yadtq.runtime.clock import SystemClock
+from yadtq.settings import WorkerSettings
 from yadtq.testing import ManualClock
 from yadtq.wire.states import TaskStatus as S
+from yadtq.worker.machine import Machine
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from yadtq.execution.attempt import Attempt
 
+ROOT = Path(__file__).parents[2]
 app = Yadtq("quarantine")
 
 
@@ -149,7 +154,7 @@ class TestProof:
         (outcome,) = await bench.died(bench.start("bad"), bench.wards[0], code)
         assert (outcome.status, bool(outcome.crash)) == (S.FAILED, True)
 
-    @pytest.mark.parametrize("code", [-signal.SIGKILL, -signal.SIGTERM])
+    @pytest.mark.parametrize("code", [-signal.SIGKILL, -signal.SIGTERM, 255])
     async def test_what_may_come_from_outside_has_to_happen_several_times(self, bench: Bench, code: int) -> None:
         for _ in range(PROOFS - 1):
             (outcome,) = await bench.died(bench.start("bad"), bench_ward(bench), code)
@@ -278,6 +283,38 @@ class TestWard:
             await ward.run(attempt)
         assert attempt.stop is StopReason.TIMEOUT
         await eventually(lambda: ward.ended)
+
+    async def test_it_finds_the_app_wherever_a_task_has_taken_the_worker(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        home = tmp_path / "home"
+        home.mkdir()
+        (home / "local_app.py").write_text(
+            "from yadtq import Yadtq\napp = Yadtq('local')\n@app.task\nasync def one() -> int:\n    return 1\n"
+        )
+        monkeypatch.setattr("yadtq.worker.machine._FOLDER", str(home))
+        monkeypatch.syspath_prepend(str(home))
+        from local_app import app as local  # type: ignore[import-not-found]
+
+        monkeypatch.setenv("PYTHONPATH", str(ROOT))
+        machine = Machine.this(
+            worker_id="w",
+            pipe=None,
+            app_path="local_app:app",
+            outside=memory_outside(clock=SystemClock()),
+            options=WorkerSettings.load(),
+        )
+        monkeypatch.chdir("/")
+        monkeypatch.delenv("PYTHONPATH")
+        attempt = make_attempt(local.registry.get("one"), crashes=1)
+        assert machine.suspects.admit(attempt.envelope.id, 1)
+        try:
+            async with asyncio.timeout(20):
+                outcome = await machine.suspects.outcome(attempt, None)  # type: ignore[arg-type]
+        finally:
+            for ward in machine.suspects._wards:  # type: ignore[attr-defined]
+                await ward.close()
+        assert (outcome.status, outcome.payload) == (S.SUCCESS, b"1")
 
     async def test_a_child_that_can_not_start_proves_nothing(self) -> None:
         ward = Ward(command=[sys.executable, "-c", "raise SystemExit(7)"], environ={}, size=1, clock=SystemClock())

@@ -9,17 +9,19 @@ import textwrap
 import pytest
 
 
-def run(body: str, *, timeout: float = 30) -> subprocess.CompletedProcess[str]:
+def run(body: str, *, timeout: float = 30, last: str = "print('ended')") -> subprocess.CompletedProcess[str]:
     program = (
         textwrap.dedent(
             """
             import asyncio, logging, multiprocessing, os, signal, sys, threading, time
-            from yadtq.worker.process import protect_from_forks, run_to_its_end
+            from yadtq.worker import process
+            from yadtq.worker.process import leave, protect_from_forks, run_to_its_end
+            process._LEFTOVERS_S = 1.0
             logging.basicConfig()
             """
         )
         + textwrap.dedent(body)
-        + "\nrun_to_its_end(main, None)\nprint('ended')\n"
+        + f"\nrun_to_its_end(main, None)\n{last}\n"
     )
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=timeout, check=False)
 
@@ -57,8 +59,7 @@ def test_a_signal_to_a_forked_child_is_the_childs() -> None:
             fork = multiprocessing.get_context("fork")
             child = fork.Process(target=time.sleep, args=(60,))
             child.start()
-            await asyncio.sleep(0.2)
-            child.terminate()
+            child.terminate()  # before it has done anything
             await asyncio.to_thread(child.join, 5)
             print("child", child.exitcode, "parent heard", heard)
         """
@@ -74,7 +75,7 @@ def test_a_signal_to_a_forked_child_is_the_childs() -> None:
         ("asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)", "thread asyncio_0"),
     ],
 )
-def test_what_hangs_at_the_end_is_named_and_left(left: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_hangs_at_the_end_is_named_and_left(left: str, name: str) -> None:
     ended = run(
         f"""
         async def stubborn():
@@ -111,3 +112,30 @@ def test_an_error_of_the_worker_comes_out() -> None:
     )
     assert ended.returncode == 1
     assert "ValueError: mine" in ended.stderr
+
+
+def test_the_exit_status_is_the_workers_even_if_stdout_is_closed() -> None:
+    ended = run(
+        """
+        async def main():
+            print("something", end="")
+            os.close(1)
+        import atexit
+        atexit.register(print, "late", file=sys.stderr)
+        """,
+        last="leave(3)",
+    )
+    assert (ended.returncode, ended.stderr) == (3, "late\n")
+
+
+def test_a_worker_that_hangs_in_its_own_exit_keeps_its_status() -> None:
+    ended = run(
+        """
+        async def main():
+            import atexit
+            atexit.register(time.sleep, 60)
+        """,
+        last="leave(69)",
+    )
+    assert ended.returncode == 69
+    assert "atexit" in ended.stderr

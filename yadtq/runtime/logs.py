@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from typing import TextIO
 
 from yadtq.shown import shown
 
@@ -39,6 +41,18 @@ def _marked(text: str) -> str:
 
 def log_to_stderr(level: int | str, *, brief: bool = False) -> None:
     """For our own processes. A program that uses YADTQ as a library keeps its own logging."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_own(sys.stderr))
     handler.setFormatter(OneLine(_BRIEF if brief else _LONG))
     logging.basicConfig(level=level, handlers=[handler])
+
+
+def _own(stream: TextIO) -> TextIO:
+    """The same file by a descriptor that only the log uses.
+
+    A task may close stderr. Its descriptor then is that of the next connection, into which the log would write.
+    """
+    try:
+        descriptor = os.dup(stream.fileno())
+    except (OSError, ValueError, AttributeError):  # closed, none, or no file, as in tests
+        return stream
+    return open(descriptor, "w", encoding=stream.encoding, errors="backslashreplace", closefd=False)

@@ -23,13 +23,15 @@ from yadtq.wire import exits
 from yadtq.wire.inherited import Inherited
 from yadtq.worker.logs import quieten_aiokafka
 from yadtq.worker.parent import report_to_supervisor
-from yadtq.worker.process import protect_from_forks, run_to_its_end
+from yadtq.worker.process import leave, protect_from_forks, run_to_its_end
 from yadtq.worker.worker import Worker, make_worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 log = logging.getLogger("yadtq.worker")
+
+_SIGNALS_S = 1.0
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -56,16 +58,27 @@ async def serve(worker: Worker) -> None:
             os._exit(1)
         worker.drain()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, handle)
+    keeping = loop.create_task(_keep_handling(handle), name="yadtq-signals")
     try:
         await worker.run()
     finally:
+        keeping.cancel()
         if left := worker.parts.executor.unstoppable:
             # asyncio would wait for such tasks, and Python for such threads, without a limit.
             log.critical("tasks that don't end are cut off: %s", left, exc_info=sys.exc_info()[0] is not None)
             logging.shutdown()
             os._exit(0 if sys.exc_info()[0] is None else 1)
+
+
+async def _keep_handling(handle: Callable[[], None]) -> None:
+    """Again and again: a task, or a library that it uses, may have set handlers of its own, and the worker would never
+    drain.
+    """
+    loop = asyncio.get_running_loop()
+    while True:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, handle)
+        await asyncio.sleep(_SIGNALS_S)
 
 
 def calm_the_collector() -> None:
@@ -93,10 +106,13 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     log_to_stderr(arguments.log_level)
+    logging.raiseExceptions = False  # with stderr closed by a task, to report that a log failed would raise
     quieten_aiokafka()
     inherited = Inherited.take(os.environ)
-    if inherited.lock.isdigit():
-        os.set_inheritable(int(inherited.lock), False)  # a task's child process must not keep the slot after our death
+    # A task's child process must not keep the slot after our death, be it started or forked.
+    locks = [int(inherited.lock)] if inherited.lock.isdigit() else []
+    for lock in locks:
+        os.set_inheritable(lock, False)
     try:
         app = load_app(arguments.app)
         app.configure(kafka=arguments.kafka, redis=arguments.redis)
@@ -106,7 +122,7 @@ def main(argv: list[str] | None = None) -> int:
             await serve(make_worker(app, options, inherited, app_path=arguments.app))
 
         calm_the_collector()
-        protect_from_forks()
+        protect_from_forks(*locks)
         run_to_its_end(start, loop_factory(options.loop))
     except ConfigError as error:
         print(f"yadtq: {error}", file=sys.stderr)
@@ -125,4 +141,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -37,6 +37,7 @@ from yadtq.wire import exits
 from yadtq.wire.envelope import decode_envelope
 from yadtq.worker.facts import rss_bytes
 from yadtq.worker.lifespan import lifespan_of
+from yadtq.worker.process import protect_from_forks, run_to_its_end
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
@@ -166,10 +167,12 @@ def main() -> int:
             number, lambda *_: None
         )  # of a terminal or a whole group: the parent decides when this process ends
     log_to_stderr(logging.INFO)
+    logging.raiseExceptions = False  # as in the worker
     app = load_app(sys.argv[1])
+    protect_from_forks(answers)  # whoever holds it would hide our end from the parent
     status = exits.DRAINED
     try:
-        asyncio.run(_run(app, sys.argv[2], answers))
+        run_to_its_end(lambda: _run(app, sys.argv[2], answers), None)
     except BaseExceptionGroup as errors:
         print(f"yadtq: {first_cause(errors)}", file=sys.stderr, flush=True)
         status = exits.FAILED

@@ -29,6 +29,17 @@ if TYPE_CHECKING:
 __all__ = ["Machine"]
 
 
+def _folder() -> str | None:
+    try:
+        return os.getcwd()
+    except OSError:  # it has been removed
+        return None
+
+
+#: Where the process was started, before a task could go elsewhere: the app may be found only from there.
+_FOLDER = _folder()
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """parent: the pipe to the supervisor. suspects: runs tasks that were running when a worker died. services: others
@@ -49,10 +60,9 @@ class Machine:
         watchdog = Watchdog(outside.clock, options.block_limit_s)
         if app_path is None:
             return cls(parent=Parent(pipe), services=(watchdog, Collector(rss_bytes)))
+        command, environ, folder = child_command(app_path, worker_id), dict(os.environ), _FOLDER
         quarantine = Quarantine(
-            make=lambda size: Ward(
-                command=child_command(app_path, worker_id), environ=os.environ, size=size, clock=outside.clock
-            ),
+            make=lambda size: Ward(command=command, environ=environ, size=size, clock=outside.clock, folder=folder),
             clock=outside.clock,
         )
         return cls(parent=Parent(pipe), services=(watchdog, Collector(rss_bytes), quarantine), suspects=quarantine)

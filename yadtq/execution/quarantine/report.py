@@ -15,6 +15,8 @@ _SELF_INFLICTED = frozenset(
 #: that is short of memory).
 PROOFS = 3
 _STACK_CHARS = 4_000
+#: What asyncio reports if another waited for the process: a task that calls `os.wait()` or ignores SIGCHLD.
+_UNKNOWN = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,4 +50,4 @@ class CrashReport:
 
 def proofs_needed(report: CrashReport) -> int:
     """How many deaths like this one, alone each time, show that the task is the cause."""
-    return 1 if report.code >= 0 or -report.code in _SELF_INFLICTED else PROOFS
+    return 1 if 0 <= report.code != _UNKNOWN or -report.code in _SELF_INFLICTED else PROOFS

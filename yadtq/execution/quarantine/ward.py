@@ -37,6 +37,8 @@ CHILD_FDS = "YADTQ_CHILD"
 _STOP_S = 5.0
 #: Until a child's first message: it loads the app, and opens its lifespan.
 _READY_S = 120.0
+#: After its end, for what it had written into the pipe.
+_LAST_WORDS_S = 1.0
 
 
 class Died(Exception):
@@ -52,11 +54,24 @@ class Died(Exception):
 
 
 class Ward:
-    """size: how many attempts may be in it at once. command: starts the child."""
+    """size: how many attempts may be in it at once. command: starts the child.
 
-    def __init__(self, *, command: list[str], environ: Mapping[str, str], size: int, clock: Clock) -> None:
+    environ, folder: of the child. Not those that the worker has now: a task may have changed them, and the child would
+    not find the app.
+    """
+
+    def __init__(
+        self,
+        *,
+        command: list[str],
+        environ: Mapping[str, str],
+        size: int,
+        clock: Clock,
+        folder: str | None = None,
+    ) -> None:
         self._command = command
         self._environ = environ
+        self._folder = folder
         self.size = size
         self._clock = clock
         self._process: asyncio.subprocess.Process | None = None
@@ -142,6 +157,7 @@ class Ward:
                 *self._command,
                 stdin=asyncio.subprocess.PIPE,
                 pass_fds=(answers_write, faults),
+                cwd=self._folder,
                 env={**self._environ, CHILD_FDS: f"{answers_write},{faults}"},
             )
         except BaseException:  # also a cancelled start must leave no pipe
@@ -169,10 +185,13 @@ class Ward:
     ) -> None:
         """Wait until the child has ended, then end the attempts in it."""
         try:
-            with contextlib.suppress(asyncio.IncompleteReadError, ValueError):  # its end, or a task wrote into the pipe
-                while True:
-                    header, body = await read_frame(reader)
-                    self._hear(header, body)
+            hearing = asyncio.ensure_future(self._hear_all(reader))
+            ending = asyncio.ensure_future(process.wait())
+            # Both: what the child has forked may hold the pipe for long after its end.
+            await asyncio.wait([hearing, ending], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([hearing], timeout=_LAST_WORDS_S)
+            hearing.cancel()
+            ending.cancel()
         finally:
             transport.close()
             if process.returncode is None:
@@ -184,6 +203,12 @@ class Ward:
             stack = os.pread(faults, 64 * 1024, 0).decode(errors="backslashreplace").strip()
             os.close(faults)
             self._tell_end(code, stack)
+
+    async def _hear_all(self, reader: asyncio.StreamReader) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, Exception):  # its end; or a task wrote into the pipe
+            while True:
+                header, body = await read_frame(reader)
+                self._hear(header, body)
 
     def _hear(self, header: dict[str, Any], body: bytes) -> None:
         self._ready = True

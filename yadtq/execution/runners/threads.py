@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import inspect
 import math
+import os
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ class ThreadRunner:
         self.total = total
         self.on_free: Callable[[], None] = lambda: None
         self._limits = limits
+        self._pid = os.getpid()
         self._places = anyio.CapacityLimiter(total)
         self._unlimited = anyio.CapacityLimiter(math.inf)  # ours is the limit; anyio's would be a second one
         #: What has a thread, by its place. A place is of a call: a later attempt of the same task has another. Written
@@ -78,6 +80,8 @@ class ThreadRunner:
                 # `__class__` raises would leave the call without an end, and its slot taken.
                 return None, error
             finally:
+                if os.getpid() != self._pid:
+                    os._exit(0)  # a child that the task has forked, and that came back: it has no loop to work for
                 with contextlib.suppress(RuntimeError):  # the loop is closed: the process is ending
                     loop.call_soon_threadsafe(self._leave, place)
 
