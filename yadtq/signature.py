@@ -64,6 +64,7 @@ class TaskSignature:
         except Exception as error:  # so does pydantic, when it looks for schemas
             raise ConfigError(f"task {task!r}: {first_line(error)}") from None
         self._names = [parameter.name for parameter in self._parameters]
+        self._defaulted = [parameter.name for parameter in self._parameters if parameter.has_default]
         self._keywords = frozenset(parameter.name for parameter in self._parameters if parameter.takes_keyword)
         self._read_back = [parameter for parameter in self._parameters if parameter.is_read_back]
         self._untyped = any(parameter.is_untyped for parameter in self._parameters)
@@ -114,10 +115,12 @@ class TaskSignature:
             values, named = self._sort_sent(ArgsKwargs(args, kwargs) if kwargs else args)
         except ValidationError as error:
             raise InvalidArguments(self._task, problems(error, self._names)) from None
-        if len(values) + len(named) == len(args) + len(kwargs):
-            return list(values), named
-        named = {name: value for name, value in named.items() if value is not OMITTED} if kwargs else {}
-        return list(values[: len(args)]), named
+        if len(values) + len(named) != len(args) + len(kwargs):
+            values = values[: len(args)]
+            for name in self._defaulted:
+                if named.get(name) is OMITTED:
+                    del named[name]
+        return list(values), named
 
     def _each(
         self,

@@ -38,7 +38,7 @@ class Annotation:
     makes no difference which alias is for writing and which for reading.
     """
 
-    __slots__ = ("_adapter", "_serializer", "_validator", "default", "plain", "schema")
+    __slots__ = ("_adapter", "_serializer", "_validator", "default", "plain", "read", "schema")
 
     def __init__(self, hint: Any) -> None:
         """Raises what pydantic raises for a type that it can't handle."""
@@ -54,6 +54,10 @@ class Annotation:
             self.default = self._default
             self.schema = self.schema["schema"]
         self.plain = plain(self.schema)
+        #: The value of JSON. Raises `ValidationError`, or any error that a user's validator raises.
+        self.read: Callable[[bytes], Any] = self._validator.validate_json
+        if self.plain is None:  # it may have fields
+            self.read = partial(self._validator.validate_json, by_alias=True, by_name=True)
 
     def _default(self) -> Any:
         found = self._validator.get_default_value()
@@ -69,10 +73,6 @@ class Annotation:
     def validate(self, value: Any) -> Any:
         """A value that somebody gave, as the annotation has it. Raises `ValidationError`."""
         return self._validator.validate_python(value, by_alias=True, by_name=True)
-
-    def read(self, json: bytes) -> Any:
-        """Raises `ValidationError`, or any error that a user's validator raises."""
-        return self._validator.validate_json(json, by_alias=True, by_name=True)
 
     def write(self, value: Any, non_finite: Sequence[NonFinite], given: Any = _NOT_GIVEN) -> bytes:
         """JSON that reads back as `value`. Raises `Unfaithful` if there is none.

@@ -12,6 +12,7 @@ from collections import defaultdict, deque
 from datetime import datetime, time
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ from yadtq.wire.codec import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence, Set
+
+    Comparison = Callable[[Any, Any, "Doubts"], bool]
 
 __all__ = ["Doubts", "same"]
 
@@ -75,14 +78,21 @@ def same(sent: Any, arrived: Any, doubts: Doubts) -> bool:
         return bool(sent == arrived)
     if sent is arrived:
         return True
+    compare: Comparison = _comparison(kind)
+    return compare(sent, arrived, doubts)
+
+
+def _find_comparison(kind: type[Any]) -> Comparison:
     for base, compare in _BY_BASE:
-        if isinstance(sent, base):
-            return compare(sent, arrived, doubts)
-    if dataclasses.is_dataclass(sent):
-        return _dataclasses(sent, arrived, doubts)
-    if hasattr(kind, "get_secret_value"):
-        return same(sent.get_secret_value(), arrived.get_secret_value(), doubts)
-    return _objects(sent, arrived, doubts)
+        if issubclass(kind, base):
+            return compare
+    if dataclasses.is_dataclass(kind):
+        return _dataclasses
+    return _secrets if hasattr(kind, "get_secret_value") else _objects
+
+
+#: Kept for each class: to find out whether it is a model of pydantic's takes longer than all the rest.
+_comparison: Any = lru_cache(maxsize=1_000)(_find_comparison)
 
 
 def _floats(sent: float, arrived: float, _: Doubts) -> bool:
@@ -114,7 +124,7 @@ def _times(sent: datetime | time, arrived: datetime | time, _: Doubts) -> bool:
 
 def _models(sent: BaseModel, arrived: BaseModel, doubts: Doubts) -> bool:
     """Fields, extra fields and private attributes. Which fields were set explicitly is not part of the value."""
-    fields = type(sent).model_fields
+    fields = type(sent).__pydantic_fields__
     return (
         all(same(sent.__dict__.get(n, _MISSING), arrived.__dict__.get(n, _MISSING), doubts) for n in fields)
         and same(sent.__pydantic_extra__, arrived.__pydantic_extra__, doubts)
@@ -128,6 +138,10 @@ def _dataclasses(sent: Any, arrived: Any, doubts: Doubts) -> bool:
     for one in (sent, arrived):
         names.update(name for name in getattr(one, "__dict__", ()) if not hasattr(type(one), name))
     return all(same(getattr(sent, name, _MISSING), getattr(arrived, name, _MISSING), doubts) for name in names)
+
+
+def _secrets(sent: Any, arrived: Any, doubts: Doubts) -> bool:
+    return same(sent.get_secret_value(), arrived.get_secret_value(), doubts)
 
 
 def _sequences(sent: Sequence[Any], arrived: Sequence[Any], doubts: Doubts) -> bool:
@@ -182,7 +196,7 @@ def _objects(sent: Any, arrived: Any, doubts: Doubts) -> bool:
 
 
 #: In this order: an enum may be a str, a datetime is a date, a model is an object like any other.
-_BY_BASE: tuple[tuple[type | tuple[type, ...], Callable[[Any, Any, Doubts], bool]], ...] = (
+_BY_BASE: tuple[tuple[type | tuple[type, ...], Comparison], ...] = (
     (Enum, _enums),
     (float, _floats),
     ((list, tuple, deque), _sequences),

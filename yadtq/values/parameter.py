@@ -65,6 +65,7 @@ class Parameter:
             warnings.filterwarnings("ignore", message=".*alias.* no effect", category=UserWarning)
             self.annotation = Annotation(hint)
         self._default = self.annotation.default if default is inspect.Parameter.empty else _copier(default)
+        self.has_default = self._default is not None
         self._aliases = _aliases(hint)
         plain = self.annotation.plain
         self.is_read_back = plain is None

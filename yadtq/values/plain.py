@@ -82,9 +82,14 @@ def is_json(value: Any) -> bool:
     kind = type(value)
     if kind in _SAFE:
         return True
-    if kind is dict:
-        return _TEXT.issuperset(map(type, value)) and all_json(value.values())
-    return all_json(value) if kind is list else kind is float and math.isfinite(value)
+    items: Collection[Any]
+    if kind is list:
+        items = value
+    elif kind is dict and _TEXT.issuperset(map(type, value)):
+        items = value.values()
+    else:
+        return kind is float and math.isfinite(value)
+    return _SAFE.issuperset(map(type, items)) or all(map(is_json, items))  # `all_json`, which would be one more call
 
 
 def all_json(values: Collection[Any]) -> bool:
