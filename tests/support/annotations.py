@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import enum
 import re
+from collections import Counter, OrderedDict, defaultdict, deque
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, TypeVar, Union
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, NamedTuple, NewType, TypeVar, Union
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -25,13 +26,15 @@ from pydantic import (
     Json,
     PlainSerializer,
     PrivateAttr,
+    RootModel,
     SecretBytes,
     SecretStr,
     Strict,
     computed_field,
     create_model,
 )
-from typing_extensions import TypedDict
+from pydantic import dataclasses as validated
+from typing_extensions import TypeAliasType, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +93,56 @@ class Computed(BaseModel):
 class Pair(NamedTuple):
     a: int
     b: str
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"] = "cat"
+    n: float
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"] = "dog"
+    n: int
+
+
+class Items(RootModel[set[float]]):
+    pass
+
+
+class Branch(BaseModel):
+    branches: list[Branch] = []
+    leaf: int | str = 0
+
+
+@dataclasses.dataclass
+class Late:
+    a: int
+    b: int = dataclasses.field(init=False, default=9)
+    c: int = dataclasses.field(default=0, compare=False)
+
+
+@dataclasses.dataclass
+class Seeded:
+    a: int
+    seed: dataclasses.InitVar[int] = 0
+
+    def __post_init__(self, seed: int) -> None:
+        self.a += seed
+
+
+@validated.dataclass(config=ConfigDict(extra="allow"))
+class Loose:
+    a: int
+
+
+UserId = NewType("UserId", int)
+_tree: Any = Union
+Tree: Any = TypeAliasType("Tree", _tree[int, "list[Tree]", "dict[str, Tree]"])
+
+
+def _loose(extra: dict[str, Any]) -> Any:
+    made: Any = Loose
+    return made(a=1, **extra)
 
 
 def _doubled(value: Any) -> Any:
@@ -192,6 +245,29 @@ _OTHERS: list[Case] = [
     (Hidden, st.just(Hidden(a=1))),
     (Computed, st.just(Computed(a=1))),
     (Pair, st.just(Pair(1, "a"))),
+    (
+        Annotated[Cat | Dog, Field(discriminator="kind")],
+        st.builds(Cat, n=_floats) | st.builds(Dog, n=st.integers()) | st.fixed_dictionaries({"kind": st.just("cat")}),
+    ),
+    (Cat | Dog, st.builds(Cat, n=_floats) | st.builds(Dog, n=st.integers())),
+    (Items, st.builds(Items, st.sets(_floats, max_size=3))),
+    (
+        Branch,
+        st.recursive(
+            st.builds(Branch, leaf=st.integers() | _text.filter(lambda text: text.isprintable())),
+            lambda inner: st.builds(Branch, branches=st.lists(inner, max_size=3)),
+            max_leaves=6,
+        ),
+    ),
+    (Late, st.builds(Late, st.integers(), c=st.integers())),
+    (Seeded, st.builds(Seeded, st.integers(), st.integers(0, 2))),
+    (Loose, st.builds(_loose, st.dictionaries(st.sampled_from(["b", "c"]), _anything, max_size=2))),
+    (UserId, _ints),
+    (Tree, _json),
+    (deque[int], st.builds(deque, st.lists(st.integers(), max_size=3), maxlen=st.none() | st.just(5))),
+    (defaultdict[str, list[int]], st.just(defaultdict(list, a=[1]))),
+    (Counter[str], st.text(max_size=4).map(Counter)),
+    (OrderedDict[str, Any], st.dictionaries(st.text(max_size=2), _anything, max_size=2).map(OrderedDict)),
 ]
 
 _FIELDS: list[Callable[[Any, Any], Any]] = [
@@ -304,8 +380,8 @@ def canonical(value: Any) -> Any:
         return kind, {name: canonical(getattr(value, name, None)) for name in names}
     if isinstance(value, dict):
         return kind, sorted(((canonical(key), canonical(item)) for key, item in value.items()), key=repr)
-    if isinstance(value, list | tuple):
-        return kind, [canonical(item) for item in value]
+    if isinstance(value, list | tuple | deque):
+        return kind, [canonical(item) for item in value], getattr(value, "maxlen", None)
     if isinstance(value, set | frozenset):
         return kind, sorted(map(canonical, value), key=repr)
     if isinstance(value, SecretStr | SecretBytes):
