@@ -204,6 +204,9 @@ class TaskFailed(ResultError):
         # The attributes are as they were raised; the message is one printable line, whoever wrote them.
         said = f"{shown(error_type)}: {shown(first_line, _LINE_CHARS)}{' ...' if more else ''}"
         super().__init__(f"task {shown(task_id)} failed on attempt {attempt}: {said}")
+        if traceback:  # shown below an exception that nobody catches
+            frames = "\n".join(shown(line, _LINE_CHARS) for line in traceback.splitlines())
+            self.add_note(f"in the worker, on attempt {attempt}:\n{frames}")
 
 
 class TaskCancelled(ResultError):

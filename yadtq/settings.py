@@ -79,6 +79,7 @@ class WorkerSettings(EnvironmentSettings):
 
     grace_s: float = Field(30.0, ge=0, description="for running tasks after SIGTERM")
     loop: Literal["asyncio", "uvloop"] = Field("asyncio", description="event loop; uvloop comes with yadtq[fast]")
+    log_tasks: bool = Field(False, description="log the start and the end of each attempt, a line each")
     lifespan_timeout_s: float = Field(60.0, gt=0, description="for the app's lifespan to open what tasks share")
     unknown_task_window_s: float = Field(30.0, ge=0, description="unknown task names wait so long for a deploy")
     crash_limit: int = Field(

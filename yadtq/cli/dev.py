@@ -14,6 +14,7 @@ import typer
 from yadtq.app import load_app
 from yadtq.demo.processes import SupervisorProcess, supervisor
 from yadtq.embedded import EmbeddedStack, ports_free
+from yadtq.settings import WorkerSettings
 
 __all__ = ["dev"]
 
@@ -60,7 +61,7 @@ class _Dev:
                 print(f"export {name}={value}", flush=True)
             if self._workers and not self._asked.is_set():
                 self._supervisor = await cleanup.enter_async_context(
-                    supervisor(self._app, workers=self._workers, env=stack.env)
+                    supervisor(self._app, workers=self._workers, env={**_worker_environment(), **stack.env})
                 )
             taken = [
                 str(port) for port, got in ((kafka_port, free.kafka), (redis_port, free.redis)) if got == 0 != port
@@ -90,3 +91,9 @@ class _Dev:
         if self._asked.is_set() or self._supervisor is None:
             return 0
         return await self._supervisor.wait()
+
+
+def _worker_environment() -> dict[str, str]:
+    """While somebody looks on, each task is worth its lines."""
+    set_already = "log_tasks" in WorkerSettings.load().model_fields_set
+    return {} if set_already else {"YADTQ_WORKER_LOG_TASKS": "true"}

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 from typing import TYPE_CHECKING, NamedTuple
 
 from yadtq.errors import ConfigError, Discard, InvalidArguments, Retry, TaskTimeout
 from yadtq.execution.attempt import StopReason
 from yadtq.execution.raised import frames_of, message_of, traceback_of, type_name
+from yadtq.execution.tasklog import log_failure
 from yadtq.options import effective
 from yadtq.retry import asks
-from yadtq.shown import shown
 from yadtq.wire.codec import encode
 from yadtq.wire.states import TaskStatus
 
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
     from yadtq.execution.attempt import Attempt
 
 __all__ = ["Outcome", "error_payload", "outcome_of"]
-
-log = logging.getLogger("yadtq.worker")
 
 _BROKEN_OFF = (StopReason.SHUTDOWN, StopReason.LEASE_LOST, StopReason.CHILD_DIED)
 
@@ -51,6 +47,7 @@ def outcome_of(attempt: Attempt, error: BaseException, jitter: float) -> Outcome
     except BaseException as second:
         # Any exception: SystemExit from a `__str__` would end the worker, CancelledError would lose the outcome.
         problem = f"its error could not be read: {type_name(second)} while looking at it"
+        log_failure(attempt, (type_name(error), problem), "", None)
         return Outcome(attempt, TaskStatus.FAILED, error_payload(type_name(error), problem))
 
 
@@ -71,10 +68,11 @@ def _outcome(attempt: Attempt, error: BaseException, jitter: float) -> Outcome:
         error = wrong
         delay = rules.retry.delay(failures, ConfigError(), jitter)
     name, message = type_name(error), message_of(error)
+    trace = traceback_of(error)
     if delay is None:
-        return Outcome(attempt, TaskStatus.FAILED, error_payload(name, message, traceback_of(error)))
-    with contextlib.suppress(Exception):  # a task may have closed stderr, which is no reason to fail it permanently
-        log.info("%r failed (%s: %s), next in %.1f s", attempt, shown(name), shown(message), delay)
+        log_failure(attempt, (name, message), trace, None)
+        return Outcome(attempt, TaskStatus.FAILED, error_payload(name, message, trace))
+    log_failure(attempt, (name, message), "" if asks(error, Retry) else trace, delay)
     return Outcome(attempt, TaskStatus.RETRYING, error_payload(name, message[:200]), delay)
 
 

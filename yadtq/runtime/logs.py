@@ -9,7 +9,7 @@ from typing import TextIO
 
 from yadtq.shown import shown
 
-__all__ = ["OneLine", "log_to_stderr"]
+__all__ = ["OneLine", "log_to_stderr", "marked"]
 
 _LONG = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _BRIEF = "%(levelname)s %(name)s: %(message)s"
@@ -21,21 +21,25 @@ class OneLine(logging.Formatter):
     """Escapes what is not printable. Further lines, as those of a traceback, begin with `| `.
 
     Without the mark, foreign text could be mistaken for the next line of the log.
+    A line that a task has logged begins with the task's name, its id, and the attempt (`execution/tasklog.py`).
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         first, newline, more = record.message.partition("\n")
-        record.message = f"{shown(first, _MOST)}{newline}{_marked(more)}"
+        if (task_id := getattr(record, "yadtq_id", "")) and not record.name.startswith("yadtq."):
+            first = f"[{record.yadtq_task} {task_id} {record.yadtq_attempt}] {first}"  # type: ignore[attr-defined]
+        record.message = f"{shown(first, _MOST)}{newline}{marked(more)}"
         return super().formatMessage(record)
 
     def formatException(self, ei: object) -> str:
-        return _marked(super().formatException(ei))  # type: ignore[arg-type]
+        return marked(super().formatException(ei))  # type: ignore[arg-type]
 
     def formatStack(self, stack_info: str) -> str:
-        return _marked(super().formatStack(stack_info))
+        return marked(super().formatStack(stack_info))
 
 
-def _marked(text: str) -> str:
+def marked(text: str) -> str:
+    """Escaped, and each line begins with `| `."""
     return "\n".join(f"| {shown(line, _MOST)}" for line in text.splitlines())
 
 

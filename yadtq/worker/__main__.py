@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from yadtq.app import load_app
 from yadtq.errors import BrokerUnavailable, ConfigError, LifespanFailed, StoreUnavailable, YadtqError
+from yadtq.execution.tasklog import mark_records
 from yadtq.runtime.logs import log_to_stderr
 from yadtq.settings import WorkerSettings
 from yadtq.wire import exits
@@ -107,6 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse(argv)
     log_to_stderr(arguments.log_level)
     logging.raiseExceptions = False  # with stderr closed by a task, to report that a log failed would raise
+    mark_records()
     quieten_aiokafka()
     inherited = Inherited.take(os.environ)
     # A task's child process must not keep the slot after our death, be it started or forked.

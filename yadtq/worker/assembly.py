@@ -38,6 +38,7 @@ from yadtq.execution.executor import Executor
 from yadtq.execution.limits import Limits
 from yadtq.execution.runners.loop import LoopRunner
 from yadtq.execution.slots import Slots
+from yadtq.execution.tasklog import log_calls
 from yadtq.runtime.signals import DEAD, Signals
 from yadtq.shown import shown
 from yadtq.store.borrowed import borrowed
@@ -160,7 +161,7 @@ class _Assembly:
             max_result_bytes=self._settings.max_result_bytes,
             loop=LoopRunner(limits),
             threads=threads,
-            middleware=given.middleware,
+            middleware=(*((log_calls,) if options.log_tasks else ()), *given.middleware),
         )
         self.executor = Executor(
             outside=outside,

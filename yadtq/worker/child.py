@@ -30,6 +30,7 @@ from yadtq.execution.quarantine.ward import CHILD_FDS
 from yadtq.execution.runners.loop import LoopRunner
 from yadtq.execution.runners.threads import ThreadRunner
 from yadtq.execution.slots import Slots
+from yadtq.execution.tasklog import log_calls, mark_records
 from yadtq.runtime.logs import log_to_stderr
 from yadtq.runtime.service import first_cause
 from yadtq.settings import WorkerSettings
@@ -61,6 +62,7 @@ class Child:
         self._app = app
         self._answers = answers
         self._outside = app.outside()
+        options = WorkerSettings.load()
         limits = Limits(self._outside.clock)
         self._calls = Calls(
             app=app.name,
@@ -68,8 +70,9 @@ class Child:
             max_result_bytes=app.settings.max_result_bytes,
             loop=LoopRunner(limits),
             threads=ThreadRunner(_SLOTS, limits),
+            middleware=(log_calls,) if options.log_tasks else (),
         )
-        self._lifespan = lifespan_of(app, WorkerSettings.load().lifespan_timeout_s, self._calls)
+        self._lifespan = lifespan_of(app, options.lifespan_timeout_s, self._calls)
         self._submits = OwnClient(self._outside, app.settings, app.registry)
         self._executor = Executor(outside=self._outside, slots=Slots(_SLOTS), calls=self._calls, on_outcome=self._ended)
 
@@ -168,6 +171,7 @@ def main() -> int:
         )  # of a terminal or a whole group: the parent decides when this process ends
     log_to_stderr(logging.INFO)
     logging.raiseExceptions = False  # as in the worker
+    mark_records()
     app = load_app(sys.argv[1])
     protect_from_forks(answers)  # whoever holds it would hide our end from the parent
     status = exits.DRAINED
