@@ -26,6 +26,8 @@ PROVABLE = ("exit", "segfault", "abort", "stack")
 #: What may come from outside: three deaths of workers make a suspect.
 DOUBTFUL = ("kill", "exit-0")
 BATCH = 500
+#: Most of it is the start of children: eight for each poison task, at first in groups and then alone.
+WORK_S = 1_800
 KILL_EVERY_S = 1.2
 SPREAD = (50, 200)
 
@@ -84,13 +86,13 @@ async def poison_among_good(
         for task_id in ids[share]:
             await poison.options(task_id=task_id).submit(task_id.rpartition("-")[0])
         jobs += await customer.submit(Mix({"quick": 4, "sleep": 1}, sleep_ms=SPREAD), min(BATCH, good - len(jobs)))
-    await world.final(jobs, timeout=300)
+    await world.final(jobs, timeout=WORK_S)
 
     async def all_ended() -> bool:
         await world.states.look_at([task_id for task_id in ids if task_id not in world.states.final])
         return world.states.final.issuperset(ids)
 
-    await eventually(all_ended, timeout=600, interval=0.2, what="the end of all poison")
+    await eventually(all_ended, timeout=WORK_S, interval=0.2, what="the end of all poison")
     await world.settled()
     await world.final(await customer.submit(QUICK, 20))  # the fleet works on
     settings = customer.app.settings

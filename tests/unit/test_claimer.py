@@ -341,3 +341,30 @@ async def test_a_lease_that_was_given_back_may_be_had_at_once(bench: Bench) -> N
     bench.offer(delivery)
     await eventually(lambda: bench.ran == ["a"])
     assert bench.shape("a") == (2, 0, 0)
+
+
+async def test_with_all_slots_taken_what_is_due_keeps_nobody_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with bench_with(1) as bench:
+        (retry,) = bench.make("retry")
+        await bench.store.tasks.claim(OTHER, [Claim("retry", "n")], 0)
+        await bench.store.tasks.finish([Finish("retry", "n", 1, S.RETRYING, b"e", due_ms=2_000)])
+        bench.offer(retry)
+        await eventually(lambda: bench.room.parked == 1)
+        bench.offer(*bench.make("long"))
+        await eventually(lambda: bench.ran == ["long"])
+        await bench.settle()
+        rounds = 0
+        original = bench.claimer._claim_some
+
+        async def counted() -> bool:
+            nonlocal rounds
+            rounds += 1
+            return await original()
+
+        monkeypatch.setattr(bench.claimer, "_claim_some", counted)
+        bench.clock.advance(5)
+        bench.claimer.wake()
+        await bench.settle()
+        assert rounds <= 2, "each of its two halves looks once"
+        bench.open.set()
+        await eventually(lambda: bench.ran == ["long", "retry"])
