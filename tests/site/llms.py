@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
+import re
 import tomllib
 from pathlib import Path, PurePosixPath
 
 from tests.site.contents import DOCS, ROOT, Section
 
-__all__ = ["write"]
+__all__ = ["readable", "write"]
 
 _SUMMARY: str = tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["site_description"]
 #: The last of the list: why things are as they are is of use to few readers.
@@ -25,8 +25,14 @@ def write(sections: list[Section], site: Path) -> None:
             goal = PurePosixPath(entry.path).with_suffix("") / "index.md"
             lines.append(f"- [{entry.title}]({goal})" + (f": {entry.note}" if entry.note else ""))
             (site / goal).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(DOCS / entry.path, site / goal)
+            text = readable((DOCS / entry.path).read_text())
+            (site / goal).write_text(text)
             if section.title != _OPTIONAL:
-                whole.append((DOCS / entry.path).read_text())
+                whole.append(text)
     (site / "llms.txt").write_text("\n".join(lines) + "\n")
     (site / "llms-full.txt").write_text("\n".join(whole))
+
+
+def readable(text: str) -> str:
+    """Without the blocks that only the tests read."""
+    return re.sub(r"^<!-- invisible-code-block.*?^-->\n\n?", "", text, flags=re.MULTILINE | re.DOTALL)
