@@ -7,7 +7,8 @@ Sybil finds the blocks. What a page leaves out stands in a block that no reader 
     -->
 
 Such a block may also say what must be true by then; `printed` is what the block before has printed. A block may await at its
-top level. One that the text introduces by a file name (`tasks.py`:) is a module, which later blocks can import.
+top level. One that begins with a file name (`# shop/tasks.py`), or that the text introduces by one (`tasks.py`:), is a
+module, which later blocks can import.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["parse", "run_page"]
 
 _FILE = re.compile(r"^`(?P<path>[\w/]+\.py)`(?:[^\n]*):\n+\Z", re.MULTILINE)
+_FIRST_LINE = re.compile(r"\A# (?P<path>[\w/]+\.py)$", re.MULTILINE)
 _DEADLINE_S = 30
 
 
@@ -88,7 +90,8 @@ class _Reader:
     def evaluate(self, example: SybilExample) -> None:
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            if named := _FILE.search(example.document.text[: example.start]):
+            before = example.document.text[: example.start]
+            if named := _FIRST_LINE.match(example.parsed) or _FILE.search(before):
                 self._import(named["path"], example)
             else:
                 self._run(example)
@@ -102,8 +105,9 @@ class _Reader:
         name = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         module = importlib.import_module(name)
         module.__page__ = True  # type: ignore[attr-defined]
-        for parent in name.split(".")[:-1]:
-            sys.modules[parent].__page__ = True  # type: ignore[attr-defined]
+        while "." in name:
+            name = name.rpartition(".")[0]
+            sys.modules[name].__page__ = True  # type: ignore[attr-defined]
 
     def _run(self, example: Example) -> None:
         source = pad(example.parsed, example.line + example.parsed.line_offset)
