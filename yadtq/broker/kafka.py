@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from yadtq.broker.backlog import read_backlog
 from yadtq.broker.consumer import KafkaTaskConsumer
 from yadtq.broker.membership import leave_group
 from yadtq.broker.producer import KafkaProducer
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
     from yadtq.runtime.clock import Clock
-    from yadtq.runtime.seams import ConsumedRecord, Partition
+    from yadtq.runtime.seams import Backlog, ConsumedRecord, Partition
     from yadtq.settings import Settings
     from yadtq.wire.names import TopicNames
 
@@ -47,6 +48,9 @@ class KafkaBroker:
 
     async def provision(self, queues: Collection[str], partitions: int | None = None) -> None:
         await provision(self._settings, self._names, queues, partitions)
+
+    async def backlog(self) -> Mapping[Partition, Backlog]:
+        return await read_backlog(self._settings, self._names)
 
     async def truncate(self, groups: Sequence[str], partitions: Collection[Partition]) -> Mapping[Partition, int]:
         return await truncate(self._settings, groups, partitions)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 import anyio
 
 from yadtq.client.background import Background
+from yadtq.client.inspection import read_dead_letters, read_queues
 from yadtq.client.registrar import Registrar
 from yadtq.client.roster import live_workers, watch_workers
 from yadtq.client.submitter import NOT_CONNECTED, Submitter
@@ -34,12 +35,14 @@ from yadtq.wire.states import TaskStatus
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
+    from yadtq.client.inspection import Queue
     from yadtq.client.routes import Route
     from yadtq.errors import ServiceFailed
     from yadtq.outside import Outside
     from yadtq.registry import Registry
     from yadtq.settings import Settings
     from yadtq.store.tasks.verbs import Snapshot
+    from yadtq.wire.deadletter import DeadLetter
     from yadtq.wire.heartbeat import Heartbeat
 
 __all__ = ["Client"]
@@ -282,6 +285,18 @@ class Client:
             for wait in waiting:
                 wait.cancel()
             await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def queues(self) -> list[Queue]:
+        """Every queue of the app, with its backlog and the age of its oldest unfinished task.
+
+        For people and metrics: the backlog counts finished tasks behind an unfinished one, too. Raises
+        `BrokerUnavailable`.
+        """
+        return await read_queues(self._outside)
+
+    async def dead_letters(self, since_s: float = 86_400.0) -> list[DeadLetter]:
+        """The dead letters of the last `since_s` seconds, oldest first. Raises `BrokerUnavailable`."""
+        return await read_dead_letters(self._outside, since_s)
 
     async def workers(self) -> list[Heartbeat]:
         """The latest heartbeat of every live worker, from the heartbeat topic. Raises `BrokerUnavailable`."""

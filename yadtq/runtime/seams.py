@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
 __all__ = [
+    "Backlog",
     "Broker",
     "ConsumedRecord",
     "OutRecord",
@@ -73,6 +74,16 @@ class Unreadable:
 def next_offset(record: ConsumedRecord) -> int:
     """The first offset after this record."""
     return record.next if isinstance(record, Unreadable) else record.offset + 1
+
+
+class Backlog(NamedTuple):
+    """Of one partition. records: from the lowest unfinished one to the end; some of them may be finished.
+
+    oldest_ms: time stamp of the lowest unfinished one, None if there is none.
+    """
+
+    records: int
+    oldest_ms: int | None
 
 
 class Producer(Protocol):
@@ -173,6 +184,10 @@ class Broker(Protocol):
 
         Raises `BrokerUnavailable`, `TopicMismatch`.
         """
+        ...
+
+    async def backlog(self) -> Mapping[Partition, Backlog]:
+        """Of every partition of every task topic that the app has. Raises `BrokerUnavailable`."""
         ...
 
     async def truncate(self, groups: Sequence[str], partitions: Collection[Partition]) -> Mapping[Partition, int]:

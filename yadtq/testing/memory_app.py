@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from yadtq.broker.topics import task_topic_problem, topics_of
 from yadtq.errors import TopicMismatch
+from yadtq.runtime.seams import Backlog
 from yadtq.settings import Settings
 from yadtq.testing.memory_consumer import MemoryConsumer
 
@@ -92,6 +93,18 @@ class MemoryAppBroker:
                 least = number if is_bare else partitions or 1
                 if there < least:
                     self.cluster.create_topic(topic, least)
+
+    async def backlog(self) -> Mapping[Partition, Backlog]:
+        await asyncio.sleep(0)
+        self.cluster.refuse_if_down()
+        found = {}
+        for partition, log in sorted(self.cluster.logs.items()):
+            if self._names.queue_of(partition[0]) is not None:
+                commit = self.cluster.group(self._names.group).committed.get(partition)
+                start = log.valid(commit.offset if commit is not None and commit.log_id in ("", log.id) else 0)
+                first = log.read(start, 1)
+                found[partition] = Backlog(log.end - start, first[0].timestamp if first else None)
+        return found
 
     async def truncate(self, groups: Sequence[str], partitions: Collection[Partition]) -> Mapping[Partition, int]:
         await asyncio.sleep(0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["DEAD_LETTER_HEADERS", "DeadReason"]
+__all__ = ["DEAD_LETTER_HEADERS", "DeadLetter", "DeadReason", "dead_letter"]
 
 
 class DeadReason(StrEnum):
@@ -42,3 +44,52 @@ DEAD_LETTER_HEADERS = (
     "yadtq-size",  # of the original value in bytes, if it was too large to be kept whole
     "yadtq-sha256",  # of the original value, in that case
 )
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that could not be run. Text is as it was written, by whoever can write to the topic.
+
+    reason: a `DeadReason`, or the word of a newer version. at: seconds since the epoch. task_id, task: None if the
+    record could not be read. topic, partition, offset: of the original record. value: its bytes; cut if `size`, of the
+    whole, is larger.
+    """
+
+    reason: str
+    detail: str
+    at: float
+    task_id: str | None
+    task: str | None
+    topic: str
+    partition: int
+    offset: int
+    worker: str
+    size: int
+    value: bytes
+
+
+def dead_letter(headers: Sequence[tuple[str, bytes]], value: bytes | None, stamp_ms: int) -> DeadLetter:
+    """From a record of the dead-letter topic. stamp_ms: the record's own time stamp, for a letter without one.
+
+    Never raises: what is missing or damaged is empty, 0 or -1.
+    """
+    # The last one of a name: those of the original record come first.
+    found = {name: text.decode(errors="replace") for name, text in headers}
+    value = value or b""
+    return DeadLetter(
+        reason=found.get("yadtq-reason", ""),
+        detail=found.get("yadtq-detail", ""),
+        at=_number(found.get("yadtq-at"), stamp_ms) / 1000,
+        task_id=found.get("yadtq-task-id"),
+        task=found.get("yadtq-task"),
+        topic=found.get("yadtq-topic", ""),
+        partition=_number(found.get("yadtq-partition"), -1),
+        offset=_number(found.get("yadtq-offset"), -1),
+        worker=found.get("yadtq-worker", ""),
+        size=_number(found.get("yadtq-size"), len(value)),
+        value=value,
+    )
+
+
+def _number(text: str | None, default: int) -> int:
+    return int(text) if text is not None and len(text) <= 18 and text.isascii() and text.isdigit() else default

@@ -52,6 +52,11 @@ class TopicNames:
     def dead(self) -> str:
         return f"yadtq.{self.app}.dead"
 
+    def queue_of(self, topic: str) -> str | None:
+        """The queue whose tasks are in this topic; None: it is none of this app's task topics."""
+        prefix = f"yadtq.{self.app}.tasks."
+        return topic.removeprefix(prefix) if topic.startswith(prefix) else None
+
     def tasks(self, queue: str) -> str:
         topic = f"yadtq.{self.app}.tasks.{checked_queue(queue)}"
         if len(topic) > _LONGEST:

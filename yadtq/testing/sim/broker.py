@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from yadtq.errors import BrokerUnavailable
+from yadtq.runtime.seams import Backlog
 from yadtq.testing.sim.consumer import SimConsumer
 
 if TYPE_CHECKING:
@@ -135,6 +136,19 @@ class SimBroker:
             self._kafka.provision(self._names.dead, 1)
 
         await self._ask("provision", answer)
+
+    async def backlog(self) -> Mapping[Partition, Backlog]:
+        def answer() -> dict[Partition, Backlog]:
+            committed = self._kafka.group(self._names.group).committed
+            found = {}
+            for partition, log in sorted(self._kafka.logs.items()):
+                if self._names.queue_of(partition[0]) is not None:
+                    start = max(log.start, committed.get(partition, 0))
+                    first = log.read(start, 1)
+                    found[partition] = Backlog(max(0, log.end - start), first[0].timestamp if first else None)
+            return found
+
+        return await self._ask("backlog", answer)
 
     async def truncate(self, groups: Sequence[str], partitions: Collection[Partition]) -> Mapping[Partition, int]:
         try:
