@@ -21,6 +21,7 @@ FOUND = (
         "after a rebalance and a loss of data, tasks that had ended were registered again, and a waiter waited for ever",
     ),
     (11160, "a client registered a task whose end Redis had lost meanwhile, and it was QUEUED for ever"),
+    (52049, "result() said TaskNotFound of tasks that were submitted while Redis was away and had lost its data"),
 )
 
 

@@ -25,7 +25,11 @@ class Given:
         self.clock = ManualClock()
         self.store = MemoryStore(self.clock, random.Random(1))
         self.saved = self.store.snapshot()
-        self.registrar = Registrar(self.store, self.clock, 3.0)
+        self.left = 0
+        self.registrar = Registrar(self.store, self.clock, 3.0, on_left=self.leave)
+
+    def leave(self) -> None:
+        self.left += 1
 
     def send(self, *task_ids: str) -> None:
         """They were sent now, and Kafka has them."""
@@ -96,6 +100,7 @@ async def test_what_was_sent_before_a_loss_is_left_to_the_workers() -> None:
             await eventually(lambda: not given.registrar._outage)
             await given.registrar.flush()
             assert await given.known() == "d"
+            assert given.left == 1, "a wait for them takes as long as workers need"
             assert not any(given.registrar.is_pending(each) for each in "abcd"), (
                 "a wait for it is told what Redis knows"
             )

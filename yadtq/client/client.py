@@ -91,7 +91,9 @@ class Client:
         self._registry = registry
         self._state = _State.NEW
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._registrar = Registrar(outside.store, outside.clock, settings.redis_timeout_s)
+        self._registrar = Registrar(
+            outside.store, outside.clock, settings.redis_timeout_s, on_left=lambda: self._waiters.loss()
+        )
         self._waiters = Waiters(outside, settings, is_pending=self._registrar.is_pending)
         self._submitter = Submitter(outside, settings, self._registrar, num_partitions=num_partitions, routes=routes)
         self._statuses = MicroBatch(self._store.tasks.snapshots, at_once=2, timeout_s=settings.redis_timeout_s)

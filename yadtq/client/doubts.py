@@ -58,6 +58,10 @@ class Doubts:
             self.has_lost = True
         self._data_set = data_set
 
+    def loss(self) -> None:
+        """Redis has lost data, though perhaps before this client first asked which data set it has."""
+        self.has_lost = True
+
     def outage(self) -> None:
         """Redis did not answer. A task that was unknown before may have waited for its registration since then: count
         from the start.

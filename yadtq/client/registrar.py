@@ -25,7 +25,7 @@ from yadtq.errors import StoreUnavailable
 from yadtq.runtime.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from anyio.abc import TaskStatus as Started
 
@@ -48,15 +48,19 @@ _UNKNOWN = "?"
 class Registrar(Service):
     """A service.
 
-    timeout_s: of one write to Redis; a `flush` fails if no write ends for this long.
+    timeout_s: of one write to Redis; a `flush` fails if no write ends for this long. on_left: called when tasks are left
+    to the workers, because Redis has lost data.
     """
 
     name = "registrar"
 
-    def __init__(self, store: Store, clock: Clock, timeout_s: float) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, timeout_s: float, *, on_left: Callable[[], None] = lambda: None
+    ) -> None:
         self._store = store
         self._clock = clock
         self._timeout_s = timeout_s
+        self._on_left = on_left
         #: Parallel lists: ids, and when each was sent (monotonic).
         self._pending: list[str] = []
         self._since: list[float] = []
@@ -178,6 +182,7 @@ class Registrar(Service):
             self._pending = [self._pending[at] for at in kept]
             self._since = [self._since[at] for at in kept]
             self._written += lost
+            self._on_left()
 
     def _tell_end(self) -> None:
         self._wrote.set()

@@ -110,6 +110,10 @@ class Waiters(Service):
         with anyio.move_on_after(max(_LEAST_WAIT_S, most_s)):
             await self._recheck_now.wait()
 
+    def loss(self) -> None:
+        """Redis has lost data: what is unknown now may be written again by the workers."""
+        self._doubts.loss()
+
     async def final(self, task_id: str) -> Snapshot:
         """The final state of a task. Waits without a limit; use it under a deadline.
 

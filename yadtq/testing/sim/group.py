@@ -209,6 +209,8 @@ class Group:
         self._world.note("kafka", "assigned", f"{consumer.link.node.name} {[number for _, number in assignment]}")
 
         def arrive() -> None:
+            if member.assignment is not assignment:
+                return  # an answer that was held up so long that a newer one has come
             if consumer.link.up:
                 consumer.on_sync(member, generation, assignment)
             elif consumer.link.node.alive and not member.gone:
