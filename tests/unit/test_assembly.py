@@ -13,6 +13,8 @@ from tests.support.poll import eventually
 from yadtq import Discard, Retry, Yadtq
 from yadtq.delivery.place import Place
 from yadtq.runtime.seams import OutRecord
+from yadtq.runtime.service import Periodic
+from yadtq.wire.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -331,3 +333,30 @@ async def test_rebalances_repeat_nothing(app: Yadtq) -> None:
         await bench.ended(*ids)
     assert sorted(ran) == list(range(200)), "each once: what was kept is not run again"
     assert bench.committed_all()
+
+
+async def test_a_service_whose_rounds_fail_shows_in_the_heartbeat_and_goes_on(
+    app: Yadtq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @app.task
+    async def work() -> None: ...
+
+    async with assembled(app) as bench:
+        rebuilder = next(service for service in bench.parts.services if service.name == "rebuilder")
+        assert isinstance(rebuilder, Periodic)
+
+        async def broken() -> None:
+            raise KeyError("a defect")
+
+        def failing() -> dict[str, int]:
+            records = bench.cluster.records(bench.names.heartbeats)
+            return Heartbeat.decode(records[-1].value).failing if records else {}
+
+        monkeypatch.setattr(rebuilder, "interval_s", lambda: 0.05)
+        monkeypatch.setattr(rebuilder, "tick", broken)
+        rebuilder.failures = 1  # as after a round: its interval began before this test
+        await eventually(lambda: failing().get("rebuilder", 0) >= 1, what="the heartbeat that says so")
+        monkeypatch.undo()
+        rebuilder.failures = 0
+        await eventually(lambda: failing() == {}, what="the heartbeat that says it is over")
+        await bench.ended(bench.submit("work", task_id="t"))

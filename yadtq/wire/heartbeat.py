@@ -71,6 +71,8 @@ class Heartbeat(BaseModel):
     failed: _Count = 0
     retried: _Count = 0
     fenced: _Count = 0
+    #: Services whose last rounds failed, with how many; at ten in a row the process ends.
+    failing: dict[_Name, _Count] = {}
 
     def encode(self) -> bytes:
         """The record's value."""

@@ -39,6 +39,7 @@ from yadtq.execution.limits import Limits
 from yadtq.execution.runners.loop import LoopRunner
 from yadtq.execution.slots import Slots
 from yadtq.execution.tasklog import log_calls
+from yadtq.runtime.service import Periodic
 from yadtq.runtime.signals import DEAD, Signals
 from yadtq.shown import shown
 from yadtq.store.borrowed import borrowed
@@ -251,6 +252,7 @@ class _Assembly:
             self.stragglers,
             self.fetcher,
         )
+        self._periodic = [service for service in services if isinstance(service, Periodic)]
         return Parts(
             services=services,
             consumer=self.consumer,
@@ -327,6 +329,7 @@ class _Assembly:
             retried=counters.retried,
             fenced=counters.fenced,
             store=self.renewer.data_set,
+            failing={each.name: each.failures for each in self._periodic if each.failures},
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from yadtq.execution.events import Listener
@@ -26,7 +26,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 class WorkerFacts:
     """running: the oldest hundred. partitions: records not finished, by topic/partition. parked: waiting for something.
 
-    store: the name of Redis's data set.
+    store: the name of Redis's data set. failing: services whose last rounds failed, with how many.
     """
 
     running: tuple[RunningTask, ...]
@@ -37,6 +37,7 @@ class WorkerFacts:
     retried: int
     fenced: int
     store: str
+    failing: dict[str, int] = field(default_factory=dict)
 
 
 class Counters(Listener):

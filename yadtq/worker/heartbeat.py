@@ -157,5 +157,6 @@ class Heart(Service):
             failed=facts.failed,
             retried=facts.retried,
             fenced=facts.fenced,
+            failing=facts.failing,
             store=facts.store,
         )
