@@ -18,6 +18,7 @@ from tests.contract.store_harness import DELAY_MS, LEASE_MS, RESULT_TTL_S, STEP_
 from yadtq.store.tasks.verbs import (
     DAMAGED,
     ENDED,
+    FOREIGN,
     SUSPECT,
     SUSPECT_FROM,
     WAIT,
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 #: Beyond what any run of the machine lasts, so that only final states expire.
 QUEUED_TTL_S = 1_000_000
 IDS = ("a", "b", "c")
+#: The home of all ids, and one that none of them has.
+HOME, ELSEWHERE = "7", "8"
 WORKERS = ("w1", "w2", "w3")
 CHANNELS = ("c1", "c2")
 #: Times are compared between servers only this closely.
@@ -130,14 +133,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(batch=batches)
     def register(self, batch: list[str]) -> None:
-        self.call(lambda store: store.tasks.register(batch))
+        self.call(lambda store: store.tasks.register(batch, homes=[HOME] * len(batch)))
 
     @rule(target=attempts, worker=workers, batch=batches, suspects=st.integers(0, 2), twice=st.booleans())
     def claim(self, worker: str, batch: list[str], suspects: int, twice: bool) -> Any:
         claims = []
         for task_id in batch:
             self.nonces += 1
-            claims.append(Claim(task_id, f"n{self.nonces}"))
+            claims.append(Claim(task_id, f"n{self.nonces}", HOME))
         replies: list[ClaimReply] = self.call(lambda store: store.tasks.claim(worker, claims, suspects))
         if self.rough:
             return multiple(
@@ -157,7 +160,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def note_claims(self, worker: str, claims: list[Claim], replies: list[ClaimReply], suspects: int) -> list[Attempt]:
         granted = []
-        for (task_id, nonce), reply in zip(claims, replies, strict=True):
+        for (task_id, nonce, _), reply in zip(claims, replies, strict=True):
             verdict, crashes, _, wait_ms = reply
             assert (verdict == WAIT) == (wait_ms > 0)
             assert (verdict == ENDED) == (task_id in self.finals)
@@ -186,6 +189,19 @@ class StoreMachine(RuleBasedStateMachine):
                 assert self.live(owner), f"{task_id} waits for {owner}"
         assert sum(reply.verdict > 0 and reply.crashes >= SUSPECT_FROM for reply in replies) <= suspects
         return granted
+
+    @rule(worker=workers, task_id=ids)
+    def claim_under_a_foreign_id(self, worker: str, task_id: str) -> None:
+        """Nobody has it from there, and nothing changes, whatever state the task is in."""
+        before = self.run(self.harnesses[0].dump())
+        if before.get(task_id, {}).get("h") != HOME or worker in self.buried:
+            return
+        self.nonces += 1
+        claims = [Claim(task_id, f"n{self.nonces}", ELSEWHERE)]
+        (reply,) = self.call(lambda store: store.tasks.claim(worker, claims, 1))
+        assert reply.verdict == FOREIGN
+        assert self.run(self.harnesses[0].dump()) == before
+        self.calls.pop()  # repeated after a loss of data it would be the first
 
     @rule(attempt=attempts, restore=st.booleans())
     def renew(self, attempt: Attempt, restore: bool) -> None:
@@ -230,7 +246,7 @@ class StoreMachine(RuleBasedStateMachine):
         payload = b'"%s"' % (attempt.nonce.encode() * (40 if large else 1))
         lease = self.lease(attempt, restore)
         end = Finish(
-            attempt.task_id, attempt.nonce, attempt.number, status, payload, delayed * DELAY_MS, lease.restorable
+            attempt.task_id, attempt.nonce, attempt.number, status, payload, delayed * DELAY_MS, lease.restorable, HOME
         )
         (accepted,) = self.call(lambda store: store.tasks.finish([end]))
         if self.rough:
@@ -397,7 +413,7 @@ class StoreMachine(RuleBasedStateMachine):
     def no_task_is_lost(self) -> None:
         """Every task is final, or is granted to whoever asks when the time has come."""
         for turn, task_id in enumerate(IDS):
-            claims = [Claim(task_id, f"last{turn}")]
+            claims = [Claim(task_id, f"last{turn}", HOME)]
             (reply,) = self.call(partial(claim_last, claims, 0))
             if reply.verdict == WAIT:
                 assert reply.wait_ms <= max(LEASE_MS, DELAY_MS)
@@ -434,7 +450,7 @@ class StoreMachine(RuleBasedStateMachine):
     def lease(self, attempt: Attempt, restore: bool) -> Lease:
         """A worker says "restorable" only of a lease that it knows it has held within the lease's time."""
         lately = not attempt.ended and self.now_ms - attempt.confirmed_ms < LEASE_MS
-        return Lease(attempt.task_id, attempt.nonce, attempt.number, restore and lately)
+        return Lease(attempt.task_id, attempt.nonce, attempt.number, restore and lately, HOME)
 
     def live(self, owner: Owner) -> bool:
         return owner.worker not in self.buried and owner.until_ms > self.now_ms

@@ -18,6 +18,7 @@ from yadtq.delivery.claimer import Claimer, Destinations
 from yadtq.delivery.deadletters import DeadLetters
 from yadtq.delivery.gates.suspects import SuspectGate
 from yadtq.delivery.outbox import Outbox
+from yadtq.delivery.place import Place
 from yadtq.delivery.sequels import Endings
 from yadtq.delivery.tracker import PartitionTracker
 from yadtq.delivery.turns.partitions import PartitionTurns
@@ -33,7 +34,7 @@ from yadtq.execution.runners.threads import ThreadRunner
 from yadtq.execution.slots import Slots
 from yadtq.settings import Settings
 from yadtq.store.tasks.memory import MemoryTasks
-from yadtq.store.tasks.verbs import Claim, ClaimReply, Finish, Lease
+from yadtq.store.tasks.verbs import Claim, ClaimReply, Finish, Lease, Snapshot
 from yadtq.testing import ManualClock, MemoryStore
 from yadtq.wire.states import TaskStatus as S
 
@@ -181,7 +182,7 @@ async def test_what_is_granted_runs_with_its_attempt_and_nonce(bench: Bench) -> 
     (delivery,) = bench.make("a")
     bench.offer(delivery)
     await eventually(lambda: bench.ran == ["a"])
-    assert bench.watched.asked == [([Claim("a", delivery.nonce)], 0)]
+    assert bench.watched.asked == [([Claim("a", delivery.nonce, delivery.home)], 0)]
     (attempt,) = bench.executor.running.values()
     assert (attempt.origin, attempt.envelope, attempt.number) == (delivery, delivery.envelope, 1)
     assert (attempt.nonce, attempt.lease_at) == (delivery.nonce, bench.clock.monotonic())
@@ -300,7 +301,7 @@ async def test_in_an_outage_the_same_claims_go_again_with_the_same_nonces(bench:
     assert bench.slots.free == 10, "an outage holds no slot"
     bench.store.down = False
     await eventually(lambda: bench.ran == ["a", "b"])
-    expected = {Claim(delivery.envelope.id, delivery.nonce) for delivery in deliveries}
+    expected = {Claim(delivery.envelope.id, delivery.nonce, delivery.home) for delivery in deliveries}
     assert {frozenset(claims) for claims, _ in bench.watched.asked} == {frozenset(expected)}
 
 
@@ -368,3 +369,25 @@ async def test_with_all_slots_taken_what_is_due_keeps_nobody_busy(monkeypatch: p
         assert rounds <= 2, "each of its two halves looks once"
         bench.open.set()
         await eventually(lambda: bench.ran == ["long", "retry"])
+
+
+async def test_what_can_not_be_read_ends_failed_with_the_reason(bench: Bench) -> None:
+    (delivery,) = bench.make("a")
+    delivery.task, delivery.defect = None, "args: Input should be a valid list"
+    bench.offer(delivery)
+    await eventually(lambda: bench.unrunnable.attempts)
+    (attempt,) = bench.unrunnable.attempts.values()
+    assert attempt.envelope.id == "a"
+    assert bench.slots.free == bench.slots.total
+    bench.unrunnable.hurry()
+
+
+async def test_a_record_under_the_id_of_another_task_is_a_dead_letter(bench: Bench) -> None:
+    await bench.store.tasks.register(["a"], homes=["7"])
+    (delivery,) = bench.make("a")
+    bench.offer(delivery)
+    await eventually(lambda: delivery.place is Place.OUTBOX)
+    assert bench.ran == []
+    assert bench.unrunnable.attempts == {}, "no task ends with it"
+    assert await bench.store.tasks.snapshots(["a"]) == [Snapshot(S.QUEUED)]
+    assert bench.slots.free == bench.slots.total

@@ -125,7 +125,7 @@ async def test_a_commit_while_records_come_again_is_no_reset(bench: Arrivals) ->
         b"\xff\x00",
         b"[]",
         b'{"v": 1}',
-        b'{"v": 2, "id": "a", "task": "work"}',
+        b'{"v": 2, "id": 7, "task": "work"}',
         b'{"v":1,"id":"a b","task":"t"}',
     ],
 )
@@ -210,3 +210,28 @@ async def test_lag_is_counted_from_the_watermark(bench: Arrivals) -> None:
     bench.consumer.give(*records(5, 6))
     await bench.taken(2)
     assert bench.partitions.lags(bench.consumer) == {f"{TOPIC}/0": 95, f"{TOPIC}/1": 0}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"v": 2, "id": "a", "task": "work"}',
+        b'{"v":1,"id":"a","task":"work","args":[1' + b"0" * 5_000 + b"]}",
+        b'{"v":1,"id":"a","task":"work","args":[1,',
+        b'{"v":1,"id":"a","task":"no such","args":7}',
+        b'{"v":1,"id":"a","task":"work","args":["\xff"]}',
+    ],
+)
+async def test_an_unreadable_record_whose_id_can_be_read_is_claimed_at_once(bench: Arrivals, value: bytes) -> None:
+    bench.consumer.give(make_record(value, 0))
+    (delivery,) = await bench.taken(1)
+    assert (delivery.envelope.id, delivery.envelope.args, delivery.task) == ("a", [], None)
+    assert delivery.defect
+    release(delivery)
+
+
+async def test_it_can_be_claimed_again(bench: Arrivals) -> None:
+    bench.consumer.give(make_record(b'{"v": 2, "id": "a", "task": "work"}', 0))
+    (delivery,) = await bench.taken(1)
+    assert [delivery.envelope_for_attempt().id for _ in range(2)] == ["a", "a"], "it is not read once more"
+    release(delivery)

@@ -9,7 +9,7 @@ from yadtq.broker.refusals import InvalidRecord, refusal
 from yadtq.client.submitter import _answers
 from yadtq.errors import BrokerRefused, BrokerUnavailable, SubmitRefused
 
-SUBMISSIONS = [(f"id-{n}", "t", b"", None, None, ()) for n in range(3)]
+SUBMISSIONS = [(f"id-{n}", "t", b"", None, None, (), "") for n in range(3)]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from yadtq.errors import StoreUnavailable
 from yadtq.runtime.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Sequence
 
     from anyio.abc import TaskStatus as Started
 
@@ -61,8 +61,9 @@ class Registrar(Service):
         self._clock = clock
         self._timeout_s = timeout_s
         self._on_left = on_left
-        #: Parallel lists: ids, and when each was sent (monotonic).
+        #: Parallel lists: ids, their homes, and when each was sent (monotonic).
         self._pending: list[str] = []
+        self._homes: list[str] = []
         self._since: list[float] = []
         #: The data set in which all of them were submitted.
         self._data_set = _UNKNOWN
@@ -80,11 +81,11 @@ class Registrar(Service):
         if self._outage is not None:
             raise StoreUnavailable(f"nothing was sent: {self._outage}")
 
-    def add(self, task_ids: Iterable[str], sent_at: float) -> None:
-        """To be registered soon. sent_at: monotonic, a moment before they went to Kafka."""
-        before = len(self._pending)
+    def add(self, task_ids: Sequence[str], sent_at: float, homes: Sequence[str] = ()) -> None:
+        """To be registered soon. sent_at: monotonic, a moment before they went to Kafka. homes: see `Tasks.register`."""
+        count = len(task_ids)
         self._pending.extend(task_ids)
-        count = len(self._pending) - before
+        self._homes.extend(homes or repeat("", count))
         self._since.extend(repeat(sent_at, count))
         self._added += count
         self._woken.set()
@@ -136,7 +137,7 @@ class Registrar(Service):
                 continue
             await self._linger()
             self._flush_now.clear()
-            if not await self._write(self._pending[:_MOST]) and self._stopped:
+            if not await self._write(self._pending[:_MOST], self._homes[:_MOST]) and self._stopped:
                 return
 
     async def _linger(self) -> None:
@@ -153,10 +154,10 @@ class Registrar(Service):
             if len(self._pending) == before:
                 return
 
-    async def _write(self, task_ids: list[str]) -> bool:
+    async def _write(self, task_ids: list[str], homes: list[str]) -> bool:
         try:
-            if await self._store.tasks.register(task_ids, self._data_set):
-                del self._pending[: len(task_ids)], self._since[: len(task_ids)]
+            if await self._store.tasks.register(task_ids, self._data_set, homes):
+                del self._pending[: len(task_ids)], self._homes[: len(task_ids)], self._since[: len(task_ids)]
                 self._written += len(task_ids)
             else:
                 await self._leave_lost()
@@ -180,6 +181,7 @@ class Registrar(Service):
         if lost := len(self._since) - len(kept):
             log.warning("Redis lost its data before it was told of %d tasks: workers register what is unfinished", lost)
             self._pending = [self._pending[at] for at in kept]
+            self._homes = [self._homes[at] for at in kept]
             self._since = [self._since[at] for at in kept]
             self._written += lost
             self._on_left()

@@ -36,7 +36,7 @@ from yadtq.signature import untyped_arguments
 from yadtq.task import Task
 from yadtq.wire.codec import CodecError, refuse_unreadable
 from yadtq.wire.envelope import encode_task
-from yadtq.wire.ids import checked_name, new_task_id
+from yadtq.wire.ids import checked_name, home_of, new_task_id
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
@@ -53,9 +53,10 @@ log = logging.getLogger("yadtq.client")
 NOT_CONNECTED = "the client is not connected: use it inside `async with app.client() as client`"
 
 
-#: Task id, and the fields of an `OutRecord`. A plain tuple of atoms, which the garbage collector does not track: record
+#: Task id, the fields of an `OutRecord`, and the home of the id (`wire.ids.home_of`; empty: the first claim decides).
+#: A plain tuple of atoms, which the garbage collector does not track: record
 #: objects made `submit_many` a tenth slower.
-_Entry: TypeAlias = "tuple[str, str, bytes | None, bytes | None, int | None, Sequence[tuple[str, bytes]]]"
+_Entry: TypeAlias = "tuple[str, str, bytes | None, bytes | None, int | None, Sequence[tuple[str, bytes]], str]"
 
 
 class _Doubt:
@@ -135,7 +136,8 @@ class Submitter:
         task_id, value = self._encode(task, args, kwargs, options)
         try:
             topic = self._topics.get(queue) or await self._provisioned_topic(queue)
-            entry: _Entry = task_id, topic, value, None, None, ()
+            home = home_of(topic, task.name if isinstance(task, Task) else task)
+            entry: _Entry = task_id, topic, value, None, None, (), home
             if not self._admission.enter_now(1):
                 await self._admit(1)
             try:
@@ -143,7 +145,7 @@ class Submitter:
                     answer = await routed(self._routes, (task_id, OutRecord(topic, value)), task, options)
                     if isinstance(answer, Existing):
                         return answer.task_id
-                    entry = _entry(answer)
+                    entry = _entry(answer, entry)
                 # The future itself where there is one: a coroutine around it would cost one more object per submit.
                 problem = await (self._batch.add if self._batch.busy else self._batch.run_now)(entry)
                 if problem is not None:
@@ -163,11 +165,12 @@ class Submitter:
         """The ids of the tasks, in order. See `Client.submit_many`."""
         queue = self._queue(task, options)
         topic = self._outside.names.tasks(queue)
+        home = home_of(topic, task.name if isinstance(task, Task) else task)
         entries: list[_Entry] = []
         try:
             for call in calls:
                 task_id, value = self._encode(task, *_arguments(task, call), options)
-                entries.append((task_id, topic, value, None, None, ()))
+                entries.append((task_id, topic, value, None, None, (), home))
             await self._provisioned_topic(queue)
             ids = await self._send_all(entries, task, options)
         except BaseException:  # as a whole, because it is repeated as a whole: ids that Kafka has do no harm
@@ -209,10 +212,14 @@ class Submitter:
         """The ids that the callers get, in order. doubt: gets those that are not acknowledged."""
         ids = [entry[0] for entry in part]
         if self._routes:
-            submissions = [(entry[0], OutRecord(*entry[1:])) for entry in part]
+            submissions = [(entry[0], OutRecord(*entry[1:6])) for entry in part]
             answers = await routed_each(self._routes, submissions, task, options)
             ids = [answer.task_id if isinstance(answer, Existing) else answer[0] for answer in answers]
-            part = [_entry(answer) for answer in answers if not isinstance(answer, Existing)]
+            part = [
+                _entry(answer, entry)
+                for answer, entry in zip(answers, part, strict=True)
+                if not isinstance(answer, Existing)
+            ]
         outcomes = await asyncio.gather(*map(self._batch.add, part), return_exceptions=True)
         for (task_id, *_), outcome in zip(part, outcomes, strict=True):
             if isinstance(outcome, BrokerUnavailable | TimeoutError):
@@ -277,13 +284,13 @@ class Submitter:
         """Each has its own answer: None where it is in Kafka."""
         sent_at = self._outside.clock.monotonic()
         try:
-            await self._producer.append([OutRecord(*entry[1:]) for entry in entries])
+            await self._producer.append([OutRecord(*entry[1:6]) for entry in entries])
         except (BrokerRefused, BrokerUnavailable) as error:
             answers = _answers(entries, error)
-            accepted = [entry[0] for entry, answer in zip(entries, answers, strict=True) if answer is None]
-            self._registrar.add(accepted, sent_at)
+            accepted = [entry for entry, answer in zip(entries, answers, strict=True) if answer is None]
+            self._registrar.add([entry[0] for entry in accepted], sent_at, [entry[6] for entry in accepted])
             return answers
-        self._registrar.add([entry[0] for entry in entries], sent_at)
+        self._registrar.add([entry[0] for entry in entries], sent_at, [entry[6] for entry in entries])
         return [None] * len(entries)
 
     async def _admit(self, count: int) -> None:
@@ -319,9 +326,10 @@ def _not_sent(task_ids: Iterable[str]) -> None:
             siblings.not_sent(task_id)
 
 
-def _entry(submission: Submission) -> _Entry:
+def _entry(submission: Submission, before: _Entry) -> _Entry:
+    """What the routes have made of an entry. What a worker reads in another topic or value is not known."""
     task_id, record = submission
-    return task_id, *record
+    return task_id, *record, before[6] if record[:2] == before[1:3] else ""
 
 
 def _answers(entries: Sequence[_Entry], error: BrokerRefused | BrokerUnavailable) -> list[YadtqError | None]:

@@ -18,7 +18,7 @@ from yadtq.delivery.place import Place
 from yadtq.errors import StoreUnavailable
 from yadtq.execution.attempt import Attempt
 from yadtq.runtime.service import Service, Stage
-from yadtq.store.tasks.verbs import DAMAGED, ENDED, SUSPECT, SUSPECT_FROM, WAIT, Claim
+from yadtq.store.tasks.verbs import DAMAGED, ENDED, FOREIGN, SUSPECT, SUSPECT_FROM, WAIT, Claim
 from yadtq.wire.deadletter import DeadReason
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class Claimer(Service):
         for delivery in batch:
             if not delivery.nonce:
                 delivery.nonce = f"{self._process}{next(self._serial):x}"
-            claims.append(Claim(delivery.envelope.id, delivery.nonce))
+            claims.append(Claim(delivery.envelope.id, delivery.nonce, delivery.home))
         try:
             replies = await self._tasks.claim(self._worker_id, claims, self._to.suspects.allowance())
         except StoreUnavailable:
@@ -186,6 +186,10 @@ class Claimer(Service):
             log.info("%r was running when %d workers died: it runs in quarantine", delivery, reply.crashes)
             self._to.suspects.suspected(delivery, reply.crashes)
             self._room.put_first([delivery])
+        elif verdict == FOREIGN:
+            self._to.unrunnable.reject(
+                delivery, DeadReason.FOREIGN_ID, "its id is that of another task, or of another queue"
+            )
         elif verdict == DAMAGED:
             # The claim holds it, so no other worker takes it meanwhile.
             attempt = self._attempt(delivery, reply, self._clock.monotonic())

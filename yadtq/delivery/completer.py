@@ -147,11 +147,10 @@ class Completer(Service):
         finishes = []
         for attempt, status, payload, retry_in_s, _ in ended:
             assert status is not None
+            task_id, home = attempt.envelope.id, attempt.origin.home
             due_ms = int(retry_in_s * 1000)
             restorable = attempt.lease_at > restorable_since
-            finishes.append(
-                Finish(attempt.envelope.id, attempt.nonce, attempt.number, status, payload, due_ms, restorable)
-            )
+            finishes.append(Finish(task_id, attempt.nonce, attempt.number, status, payload, due_ms, restorable, home))
         return await self._tasks.finish(finishes)
 
     async def _release(self, broken_off: list[Outcome]) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from yadtq.delivery.place import Place
 from yadtq.shown import shown
 from yadtq.wire.envelope import Envelope, decode_envelope
+from yadtq.wire.ids import home_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["UNDECODABLE", "Delivery", "Gate", "On", "Source", "Until"]
 
-#: Envelope of a record that is not a task. It is never claimed.
+#: Envelope of a record that is not a task, and has no id that could be read. It is never claimed.
 UNDECODABLE = Envelope("undecodable", "undecodable")
 # As globals: an access to a member of an enum costs 70 ns in Python 3.11, and these are made for every task.
 _RECEIVED, _RELEASED = Place.RECEIVED, Place.RELEASED
@@ -73,16 +74,19 @@ class Gate(Protocol):
 class Delivery:
     """Owned by one part of the worker at a time: `place` names it (place.py has the table).
 
-    envelope: UNDECODABLE if the record is no task. task: None if its name is unknown here. nonce: of the claim on its
-    way or granted, "" if there is none. parked_s: how long it last waited for another worker's lease. crashes: under
+    envelope: UNDECODABLE if the record is no task. task: None if its name is unknown here. home: of its id. defect:
+    why the record can't be read; if its id can be, it is claimed, to end FAILED. nonce: of the claim on its way or
+    granted, "" if there is none. parked_s: how long it last waited for another worker's lease. crashes: under
     its task, as the last claim said. gates: those that concern it.
     """
 
     __slots__ = (
         "_given",
         "crashes",
+        "defect",
         "envelope",
         "gates",
+        "home",
         "nonce",
         "parked_s",
         "place",
@@ -99,6 +103,8 @@ class Delivery:
         self.envelope = envelope
         self.task = task
         self.source = source
+        self.home = home_of(record.topic, envelope.task)
+        self.defect = ""
         self.received_at = now
         self.nonce = ""
         self.parked_s = 0.0
@@ -114,7 +120,7 @@ class Delivery:
 
     def envelope_for_attempt(self) -> Envelope:
         """Each attempt gets one of its own, since it may change what is in it. The first gets the one at hand."""
-        if self._given:
+        if self._given and not self.defect:
             return decode_envelope(self.record.value)
         self._given = True
         return self.envelope

@@ -15,7 +15,7 @@ from yadtq.errors import EnvelopeError
 from yadtq.runtime.seams import Unreadable, next_offset
 from yadtq.runtime.service import Service, Stage
 from yadtq.wire.deadletter import DeadReason
-from yadtq.wire.envelope import decode_envelope
+from yadtq.wire.envelope import decode_envelope, decode_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -64,15 +64,18 @@ class Decoder:
             try:
                 envelope = decode_envelope(record.value)
             except EnvelopeError as error:
-                delivery = make(record, UNDECODABLE, None, source=tracker, now=now)
-                tracker.receive(record.offset, delivery)
-                delivery.place = Place.OUTBOX
                 detail = record.reason if isinstance(record, Unreadable) else str(error)
-                self.dead_letters.put(delivery, DeadReason.UNDECODABLE, detail, delivery.release)
+                head = None if isinstance(record, Unreadable) else decode_head(record.value)
+                delivery = make(record, head or UNDECODABLE, None, source=tracker, now=now)
+                delivery.defect = detail
             else:
                 delivery = make(record, envelope, find(envelope.task), source=tracker, now=now)
-                tracker.receive(record.offset, delivery)
+            tracker.receive(record.offset, delivery)
+            if delivery.envelope is not UNDECODABLE:
                 fresh.append(delivery)
+            else:
+                delivery.place = Place.OUTBOX
+                self.dead_letters.put(delivery, DeadReason.UNDECODABLE, delivery.defect, delivery.release)
         self.room.add(fresh)
 
 

@@ -55,6 +55,7 @@ LIFE = (
     Move(P.CLAIMING, "granted, but it can't be run", P.OUTBOX, lease="held"),
     Move(P.CLAIMING, "the task has ended", P.RELEASED, offset="released"),
     Move(P.CLAIMING, "the task has ended, and something follows", P.OUTBOX),
+    Move(P.CLAIMING, "its id belongs to another task", P.OUTBOX),
     Move(P.CLAIMING, "leased by another, or not due", P.PARKED),
     Move(P.CLAIMING, "its task runs here", P.GATED),
     Move(P.CLAIMING, "refused as a suspect, or Redis is away", P.WAITING),

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING
 from yadtq.errors import BrokerUnavailable, EnvelopeError, StoreUnavailable
 from yadtq.runtime.service import Periodic, Stage
 from yadtq.wire.envelope import decode_envelope
+from yadtq.wire.ids import home_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from yadtq.delivery.partitions import Partitions
     from yadtq.outside import Outside
-    from yadtq.runtime.seams import Partition, TaskConsumer
+    from yadtq.runtime.seams import ConsumedRecord, Partition, TaskConsumer
     from yadtq.settings import Settings
 
 __all__ = ["Rebuilder"]
@@ -131,23 +132,25 @@ class Rebuilder(Periodic):
         # After a rebalance the position goes back to what is committed: what this worker has seen comes again, and is
         # dropped.
         position = max(position, self._partitions.seen_to(partition), self._read_to.get(partition, 0))
-        count = await self._register([delivery.record.value for delivery in self._partitions.in_flight(partition)])
+        count = await self._register([delivery.record for delivery in self._partitions.in_flight(partition)])
         async with aclosing(self._broker.read(topic, {number: position})) as batches:
             async for records in batches:
-                count += await self._register([record.value for record in records])
+                count += await self._register(records)
                 position = records[-1].offset + 1
                 if self._stopped.is_set():
                     return count
         self._read_to[partition] = position
         return count
 
-    async def _register(self, values: list[bytes | None]) -> int:
-        task_ids = []
-        for value in values:
+    async def _register(self, records: Sequence[ConsumedRecord]) -> int:
+        tasks = []
+        for record in records:
             try:
-                task_ids.append(decode_envelope(value).id)
+                envelope = decode_envelope(record.value)
             except EnvelopeError:
                 continue  # the fetcher will read it later, and dead-letter it
-        for at in range(0, len(task_ids), _MOST):
-            await self._tasks.register(task_ids[at : at + _MOST])
-        return len(task_ids)
+            tasks.append((envelope.id, home_of(record.topic, envelope.task)))
+        for at in range(0, len(tasks), _MOST):
+            task_ids, homes = zip(*tasks[at : at + _MOST], strict=True)
+            await self._tasks.register(task_ids, homes=homes)
+        return len(tasks)

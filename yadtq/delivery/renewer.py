@@ -81,7 +81,13 @@ class Renewer(Periodic):
 
     async def _renew(self, attempts: list[Attempt], now: float) -> None:
         leases = [
-            Lease(attempt.envelope.id, attempt.nonce, attempt.number, now - attempt.lease_at < self._restorable_s)
+            Lease(
+                attempt.envelope.id,
+                attempt.nonce,
+                attempt.number,
+                now - attempt.lease_at < self._restorable_s,
+                attempt.origin.home,
+            )
             for attempt in attempts
         ]
         held = await self._store.tasks.renew(self._worker_id, leases)

@@ -75,12 +75,19 @@ class Unrunnable(Service):
         """Whether it can't be run; then it is handled from here on."""
         if attempt.crashes >= self._crash_limit:
             self.end(attempt, DeadReason.CRASHED, f"{attempt.crashes} attempts ended with their worker")
+        elif attempt.origin.defect:
+            self.end(attempt, DeadReason.UNDECODABLE, attempt.origin.defect)
         elif attempt.task is None:
             name = attempt.envelope.task
             self.end(attempt, DeadReason.UNKNOWN_TASK, f"no task {name!r} in app {self._app!r}")
         else:
             return False
         return True
+
+    def reject(self, delivery: Delivery, reason: DeadReason, detail: str) -> None:
+        """Its dead letter, and nothing else: no task ends with it."""
+        delivery.place = Place.OUTBOX
+        self._dead_letters.put(delivery, reason, detail, delivery.release)
 
     def end(self, attempt: Attempt, reason: DeadReason, detail: str) -> None:
         """Its dead letter, and then FAILED."""

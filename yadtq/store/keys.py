@@ -16,6 +16,7 @@ thousand tasks is one call (docs/decisions/0002-one-hash-slot-per-app.md).
 Fields of a task, one letter each because a million tasks hold a million of them:
 s state (one letter, see states.py) · a attempt · n nonce · l lease end or retry due, ms on Redis's clock · w the worker
 that runs or has run it · k crashes · o deaths from outside, two at most · f failures ·
+h home: digest of the queue and the task that the id belongs to ·
 r result or error (JSON, or `@n`: in the key of its own) · c channels
 of waiters · m mark of the data set under which it was confirmed after Redis went back in time.
 A key of a task that can't be read is renamed to `yadtq:{app}:t:<id>{damaged}`, and kept for queued ttl.

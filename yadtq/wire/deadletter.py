@@ -16,6 +16,7 @@ class DeadReason(StrEnum):
     """Why a record can't be run: the header `yadtq-reason`."""
 
     UNDECODABLE = "undecodable"  # it is no task
+    FOREIGN_ID = "foreign-id"  # its id belongs to another task, or another queue: that one does not end with it
     UNKNOWN_TASK = "unknown-task"  # no worker knew the task's name in time
     CRASHED = "crashed"  # it has ended too many workers
     CORRUPT_STATE = "corrupt-state"  # what Redis held of it can't be read, so nobody knows whether it has ended
@@ -28,6 +29,7 @@ class DeadReason(StrEnum):
 
 _ERRORS = {
     DeadReason.UNDECODABLE: "Undecodable",
+    DeadReason.FOREIGN_ID: "ForeignId",
     DeadReason.UNKNOWN_TASK: "UnknownTask",
     DeadReason.CRASHED: "WorkerCrashed",
     DeadReason.CORRUPT_STATE: "CorruptState",

@@ -7,6 +7,7 @@ that old workers can read what newer clients write.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Annotated, Any, Literal
@@ -18,7 +19,7 @@ from yadtq.shown import shown
 from yadtq.wire.codec import encode
 from yadtq.wire.ids import TaskId, TaskName  # noqa: TC001 - pydantic reads the fields at run time
 
-__all__ = ["FIELDS", "Envelope", "decode_envelope", "encode_envelope", "encode_task", "first_problem"]
+__all__ = ["FIELDS", "Envelope", "decode_envelope", "decode_head", "encode_envelope", "encode_task", "first_problem"]
 
 
 VERSION = 1
@@ -75,6 +76,29 @@ def decode_envelope(value: bytes | None) -> Envelope:
         return _ENVELOPE.validate_json(value)
     except ValidationError as error:
         raise EnvelopeError(first_problem(error)) from None
+
+
+@dataclass(slots=True)
+class _Head:
+    id: TaskId
+    task: TaskName
+
+
+_HEAD: TypeAdapter[_Head] = TypeAdapter(_Head)
+#: How YADTQ's own records begin: for those that are no JSON as a whole (cut off, a number without an end).
+_BEGINNING = re.compile(rb'\{"v":[0-9]{1,9},("id":"[^"\\]{1,512}","task":"(?:[^"\\]|\\.){1,2000}")')
+
+
+def decode_head(value: bytes | None) -> Envelope | None:
+    """Id and task of a record that `decode_envelope` refuses, without arguments; None if they can't be read either."""
+    beginning = _BEGINNING.match(value or b"")
+    for text in (value or b"", b"{%b}" % beginning[1] if beginning else b""):
+        try:
+            head = _HEAD.validate_json(text)
+        except ValidationError:
+            continue
+        return Envelope(head.id, head.task)
+    return None
 
 
 def first_problem(error: ValidationError) -> str:

@@ -1,7 +1,13 @@
-"""Names of tasks: the id of one task, and the name of its kind. What a worker could not read is refused here."""
+"""Names of tasks: the id of one task, and the name of its kind. What a worker could not read is refused here.
+
+An id belongs to one home: the queue and the name of the task that it was first seen with. Whoever may write to one queue
+could otherwise send a record under the id of a task of another one, and its result would be that record's.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import StringConstraints, TypeAdapter, ValidationError
@@ -12,7 +18,7 @@ from yadtq.shown import shown_value
 if TYPE_CHECKING:
     import random
 
-__all__ = ["TaskId", "TaskName", "checked_id", "checked_name", "new_task_id"]
+__all__ = ["TaskId", "TaskName", "checked_id", "checked_name", "home_of", "new_task_id"]
 
 TaskId = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[^\s{}]+$")]
 TaskName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -28,6 +34,17 @@ def new_task_id(chance: random.Random) -> str:
     of its parent.
     """
     return chance.randbytes(12).hex()
+
+
+@lru_cache(maxsize=4_096)
+def home_of(topic: str, task: str) -> str:
+    """A digest of the queue and the task that an id belongs to. topic: of the queue.
+
+    62 bits as a number of 19 digits: Redis keeps a whole number in 9 bytes, and a foreign name with the same digest can't
+    be found. Not of the arguments: the same id submitted again with others is the same task.
+    """
+    digest = hashlib.blake2b(f"{topic}\0{task}".encode(errors="surrogatepass"), digest_size=8).digest()
+    return str(int.from_bytes(digest) >> 2 | 1 << 62)
 
 
 def checked_id(task_id: str) -> str:

@@ -28,6 +28,8 @@ class UnknownTasks:
         return task is None
 
     def ask(self, delivery: Delivery, now: float) -> Until | None:
+        if delivery.defect:
+            return None
         left = delivery.received_at + self._window_s - now
         if left <= 0:
             return None

@@ -1,9 +1,10 @@
 -- Take the leases of a batch of tasks. Idempotent: the same nonce again gets the same answer.
 -- KEYS    1 death certificates, 2.. task hashes
 -- ARGV    1 lease in ms, 2 ttl of an unfinished task in seconds, 3 worker, 4 suspects that may be granted,
---         5 crashes from which a task is a suspect, 6.. one nonce for each task
--- returns four integers for each task: verdict (attempt, or 0 final, -1 wait, -2 suspect, -3 damaged), crashes, failures,
+--         5 crashes from which a task is a suspect, 6.. for each task: nonce, home or empty
+-- returns four integers for each task: verdict (attempt, or 0 final, -1 wait, -2 suspect, -3 damaged, -4 foreign), crashes, failures,
 --         wait in ms. Damaged: what was stored of the task can't be read. The task is held, as attempt 0, to be ended FAILED.
+--         Foreign: the id belongs to another home (field h), and nothing is changed.
 local lease_end = string.format('%d', now + ARGV[1])
 local ttl, worker = ARGV[2], ARGV[3]
 local suspects, suspect_from = tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -24,8 +25,13 @@ if is_dead(worker) then
   return out
 end
 
-local function grant(key, attempt, nonce)
-  redis.call('HSET', key, 's', 'I', 'a', attempt, 'n', nonce, 'l', lease_end, 'w', worker)
+-- home: to be written, or false.
+local function grant(key, attempt, nonce, home)
+  if home then
+    redis.call('HSET', key, 's', 'I', 'a', attempt, 'n', nonce, 'l', lease_end, 'w', worker, 'h', home)
+  else
+    redis.call('HSET', key, 's', 'I', 'a', attempt, 'n', nonce, 'l', lease_end, 'w', worker)
+  end
   return attempt
 end
 
@@ -36,7 +42,7 @@ local function whole(text)
 end
 
 -- Attempt 0 stays until the task is FAILED, even if workers die meanwhile: it is not known whether the task had ended.
-local function hold_damaged(key, task, nonce)
+local function hold_damaged(key, task, nonce, home)
   if not task.err and task[2] == '0' then
     if task[1] == 'I' then
       if task[3] == nonce then return -3, 0 end
@@ -48,23 +54,28 @@ local function hold_damaged(key, task, nonce)
     set_aside(key, ttl)
     if waiters then redis.call('HSET', key, 'c', waiters) end
   end
-  grant(key, 0, nonce)
+  grant(key, 0, nonce, home)
   redis.call('EXPIRE', key, ttl)
   return -3, 0
 end
 
 for i = 2, #KEYS do
-  local key, nonce, at = KEYS[i], ARGV[i + 4], (i - 2) * 4
-  local task = redis.pcall('HMGET', key, 's', 'a', 'n', 'l', 'w', 'k', 'f')
+  local key, nonce, home, at = KEYS[i], ARGV[i * 2 + 2], ARGV[i * 2 + 3], (i - 2) * 4
+  home = home ~= '' and home
+  local task = redis.pcall('HMGET', key, 's', 'a', 'n', 'l', 'w', 'k', 'f', 'h')
   if task.err and not is_damage(task.err) then return task end
   local state, attempt, due = task[1], whole(task[2]), whole(task[4])
   local crashes, failures = whole(task[6]), whole(task[7])
   local verdict, wait = nil, 0
-  if state == 'S' or state == 'F' or state == 'C' then
+  local known = task[8]
+  if known and not string.find(known, '^%d+$') then known, state = false, '?' end
+  if home and known and known ~= home then
+    verdict = -4
+  elseif state == 'S' or state == 'F' or state == 'C' then
     verdict = 0
   elseif task.err or task[2] == '0' or not (attempt and due and crashes and failures)
     or (state and state ~= 'Q' and state ~= 'I' and state ~= 'R' and state ~= 'D') then
-    verdict, wait = hold_damaged(key, task, nonce)
+    verdict, wait = hold_damaged(key, task, nonce, home)
   elseif state == 'I' then
     if task[3] == nonce then
       verdict = attempt
@@ -99,9 +110,9 @@ for i = 2, #KEYS do
       verdict = -1
     elseif crashes >= suspect_from then
       verdict, wait = -2, 0
-      held_back[#held_back + 1] = { i, attempt }
+      held_back[#held_back + 1] = { i, attempt, not known and home }
     else
-      verdict, wait = grant(key, attempt + 1, nonce), 0
+      verdict, wait = grant(key, attempt + 1, nonce, not known and home), 0
       if not state then redis.call('EXPIRE', key, ttl) end
     end
   end
@@ -115,7 +126,7 @@ for _, suspect in ipairs(held_back) do
     out[at + 1], out[at + 4] = -1, tonumber(ARGV[1])
   elseif suspects > 0 then
     suspects = suspects - 1
-    out[at + 1] = grant(KEYS[i], suspect[2] + 1, ARGV[i + 4])
+    out[at + 1] = grant(KEYS[i], suspect[2] + 1, ARGV[i * 2 + 2], suspect[3])
   end
 end
 return out

@@ -3,7 +3,8 @@
 -- Idempotent: the repeat of an accepted finish is accepted and changes nothing.
 -- KEYS    task hashes
 -- ARGV    1 result ttl, 2 ttl of an unfinished task (seconds), 3 prefix of the waiters' channels,
---         then for each task: id, nonce, attempt, state letter, payload, due in ms (for R), restorable (1 or 0)
+--         then for each task: id, nonce, attempt, state letter, payload, due in ms (for R),
+--         restorable (0, or 1, or the home to be written with it)
 -- returns one integer for each task: 1 accepted, 0 fenced
 local out, news = {}, {}
 for i, key in ipairs(KEYS) do
@@ -12,7 +13,8 @@ for i, key in ipairs(KEYS) do
   local task = redis.pcall('HMGET', key, 's', 'n', 'a', 'c', 'f')
   if task.err and not is_damage(task.err) then return task end
   local held = task[1] == 'I' and task[2] == nonce and task[3] == attempt
-  if held or (ARGV[at + 6] == '1' and is_lost(key, task, attempt, ARGV[2])) then
+  if held or (ARGV[at + 6] ~= '0' and is_lost(key, task, attempt, ARGV[2])) then
+    if not held then set_home(key, ARGV[at + 6]) end
     if state == 'R' then
       redis.call('HSET', key, 's', 'R', 'a', attempt, 'n', nonce, 'r', payload, 'f', (tonumber(task[5] or 0) or 0) + 1,
         'l', string.format('%d', now + ARGV[at + 5]))

@@ -12,6 +12,7 @@ from yadtq.store.tasks.verbs import (
     CHANNELS_MOST,
     DAMAGED,
     ENDED,
+    FOREIGN,
     INLINE_BYTES,
     OUTSIDE_DEATHS,
     SUSPECT,
@@ -61,6 +62,7 @@ class _Task:
     payload_until_ms: int = 0
     channels: list[str] = field(default_factory=list)
     mark: str = ""
+    home: str = ""
     damaged: bool = False
     held: bool = False
 
@@ -112,6 +114,7 @@ class MemoryTasks:
                     "w": task.worker,
                     "k": str(task.crashes or ""),
                     "f": str(task.failures or ""),
+                    "h": task.home,
                     "c": " ".join(task.channels),
                 }
                 found[task_id] = {letter: value for letter, value in letters.items() if value}
@@ -119,16 +122,16 @@ class MemoryTasks:
                     found[task_id] = {"damaged": "yes"}
         return found
 
-    async def register(self, task_ids: Sequence[str], data_set: str = "") -> bool:
+    async def register(self, task_ids: Sequence[str], data_set: str = "", homes: Sequence[str] = ()) -> bool:
         await self._server.reach()
         if data_set not in ("", self._server.data_set):
             return False
-        for task_id in task_ids:
+        for task_id, home in zip(task_ids, homes or [""] * len(task_ids), strict=True):
             task = self._find(task_id) or self._create(task_id)
             if task.damaged:
                 continue
             if task.status is None:
-                task.status = _QUEUED
+                task.status, task.home = _QUEUED, home
                 self._expire(task, self._settings.queued_ttl_s)
             if self._server.mark:
                 task.mark = self._server.mark
@@ -148,12 +151,14 @@ class MemoryTasks:
                     replies[at] = reply._replace(verdict=WAIT, wait_ms=task.due_ms - self._now())
                 elif left > 0:
                     left -= 1
-                    replies[at] = self._grant(worker, task, claim.nonce)
+                    replies[at] = self._grant(worker, task, claim)
         return replies
 
     def _claim(self, worker: str, claim: Claim) -> ClaimReply:
         now = self._now()
         task = self._find(claim.task_id) or self._create(claim.task_id)
+        if claim.home and task.home and task.home != claim.home:
+            return ClaimReply(FOREIGN, task.crashes, task.failures)
         if task.final:
             return ClaimReply(ENDED, task.crashes, task.failures)
         if task.damaged or task.held:
@@ -180,7 +185,7 @@ class MemoryTasks:
             return ClaimReply(SUSPECT, task.crashes, task.failures)
         if task.status is None:
             self._expire(task, self._settings.queued_ttl_s)
-        return self._grant(worker, task, claim.nonce)
+        return self._grant(worker, task, claim)
 
     def _hold_damaged(self, worker: str, claim: Claim, task: _Task) -> ClaimReply:
         if task.damaged:
@@ -190,13 +195,14 @@ class MemoryTasks:
                 return ClaimReply(DAMAGED)
             if (wait_ms := task.due_ms - self._now()) > 0 and task.worker not in self._deaths.certified:
                 return ClaimReply(WAIT, wait_ms=wait_ms)
-        self._grant(worker, task, claim.nonce)
+        self._grant(worker, task, claim)
         task.attempt, task.held = 0, True
         self._expire(task, self._settings.queued_ttl_s)
         return ClaimReply(DAMAGED)
 
-    def _grant(self, worker: str, task: _Task, nonce: str) -> ClaimReply:
-        task.status, task.worker, task.nonce = _RUNNING, worker, nonce
+    def _grant(self, worker: str, task: _Task, claim: Claim) -> ClaimReply:
+        task.status, task.worker, task.nonce = _RUNNING, worker, claim.nonce
+        task.home = task.home or claim.home
         task.attempt += 1
         task.due_ms = self._now() + self._lease_ms
         return ClaimReply(task.attempt, task.crashes, task.failures)
@@ -208,7 +214,7 @@ class MemoryTasks:
     def _renew(self, worker: str, lease: Lease) -> bool:
         task = self._find(lease.task_id)
         if lease.restorable and self._lost(task, lease.attempt):
-            task = self._overwritable(task, lease.task_id, lease.attempt)
+            task = self._overwritable(task, lease)
             task.status, task.attempt, task.nonce, task.worker = _RUNNING, lease.attempt, lease.nonce, worker
         if task is None or not task.held_by(lease.nonce):
             return False
@@ -226,10 +232,11 @@ class MemoryTasks:
             return False
         return task.status is not _RUNNING or task.due_ms <= self._now()
 
-    def _overwritable(self, task: _Task | None, task_id: str, attempt: int) -> _Task:
+    def _overwritable(self, task: _Task | None, owner: Lease | Finish) -> _Task:
         if task is None or task.damaged:
-            task = self._create(task_id)
-        task.held = not attempt
+            task = self._create(owner.task_id)
+        task.held = not owner.attempt
+        task.home = owner.home or task.home
         return task
 
     async def release(self, leases: Sequence[Lease]) -> list[bool]:
@@ -254,7 +261,7 @@ class MemoryTasks:
     def _finish(self, finish: Finish, news: dict[str, list[tuple[str, Snapshot]]]) -> bool:
         task = self._find(finish.task_id)
         if finish.restorable and self._lost(task, finish.attempt):
-            task = self._overwritable(task, finish.task_id, finish.attempt)
+            task = self._overwritable(task, finish)
         elif task is None or not (task.held_by(finish.nonce) and task.attempt == finish.attempt):
             repeated = task is not None and (task.nonce, task.status) == (finish.nonce, finish.status)
             if repeated and task is not None and min(len(task.payload), len(finish.payload)) > INLINE_BYTES:

@@ -13,7 +13,7 @@ from yadtq.store.answers import Misread, integers, nothing, yes_or_no
 from yadtq.store.scripts import Script, Scripts
 from yadtq.store.tasks.verbs import (
     CHANNELS_MOST,
-    DAMAGED,
+    FOREIGN,
     INLINE_BYTES,
     SUSPECT_FROM,
     WAIT_TTL_S,
@@ -54,20 +54,20 @@ class RedisTasks:
         self._settings = settings
         self._lease_ms = int(settings.lease_s * 1000)
 
-    async def register(self, task_ids: Sequence[str], data_set: str = "") -> bool:
+    async def register(self, task_ids: Sequence[str], data_set: str = "", homes: Sequence[str] = ()) -> bool:
         prefix = self._keys.task
         keys = [self._keys.data_set, *(prefix + id_ for id_ in task_ids)]
-        return await self._scripts.call(_REGISTER, keys, [self._settings.queued_ttl_s, data_set], yes_or_no)
+        return await self._scripts.call(_REGISTER, keys, [self._settings.queued_ttl_s, data_set, *homes], yes_or_no)
 
     async def claim(self, worker: str, claims: Sequence[Claim], suspects: int) -> list[ClaimReply]:
         prefix = self._keys.task
         keys = [self._keys.dead]
         args: list[Any] = [self._lease_ms, self._settings.queued_ttl_s, worker, suspects, SUSPECT_FROM]
-        for task_id, nonce in claims:
+        for task_id, nonce, home in claims:
             keys.append(prefix + task_id)
-            args.append(nonce)
+            args += (nonce, home)
         count = 4 * len(claims)
-        flat = iter(await self._scripts.call(_CLAIM, keys, args, lambda answer: integers(answer, count, DAMAGED)))
+        flat = iter(await self._scripts.call(_CLAIM, keys, args, lambda answer: integers(answer, count, FOREIGN)))
         return [ClaimReply(*reply) for reply in zip(flat, flat, flat, flat, strict=True)]
 
     async def renew(self, worker: str, leases: Sequence[Lease]) -> list[bool]:
@@ -75,7 +75,7 @@ class RedisTasks:
             return []
         args: list[Any] = [self._lease_ms, self._settings.queued_ttl_s, worker]
         for lease in leases:
-            args += (lease.nonce, lease.attempt, int(lease.restorable))
+            args += (lease.nonce, lease.attempt, (lease.home or 1) if lease.restorable else 0)
         return await self._decide(_RENEW, [self._keys.task + lease.task_id for lease in leases], args)
 
     async def release(self, leases: Sequence[Lease]) -> list[bool]:
@@ -94,7 +94,7 @@ class RedisTasks:
         keys: list[str] = []
         args: list[Any] = [self._settings.result_ttl_s, self._settings.queued_ttl_s, self._keys.waiter]
         large: list[tuple[str, bytes, int]] = []
-        for task_id, nonce, attempt, status, payload, due_ms, restorable in finishes:
+        for task_id, nonce, attempt, status, payload, due_ms, restorable, home in finishes:
             if len(payload) > INLINE_BYTES:
                 name = nonce + status.code
                 ttl_s = self._settings.result_ttl_s + due_ms // 1000
@@ -102,7 +102,7 @@ class RedisTasks:
                 large.append((f"{self._keys.result}{task_id}:{name}", stored, ttl_s))
                 payload = b"@" + name.encode()
             keys.append(prefix + task_id)
-            args += (task_id, nonce, attempt, status.code, payload, due_ms, int(restorable))
+            args += (task_id, nonce, attempt, status.code, payload, due_ms, (home or 1) if restorable else 0)
         if large:
             await self._write_large(large)
         return await self._decide(_FINISH, keys, args)

@@ -1,7 +1,8 @@
 -- Extend the leases of running tasks. A lease that Redis has lost is written again, if its holder had it confirmed lately
 -- and nobody else holds the task (state.lua). One that another attempt holds, or that ended in a final state, is refused.
 -- KEYS    task hashes
--- ARGV    1 lease in ms, 2 ttl of an unfinished task in seconds, 3 worker, then for each task: nonce, attempt, restorable (1 or 0)
+-- ARGV    1 lease in ms, 2 ttl of an unfinished task in seconds, 3 worker, then for each task: nonce, attempt,
+--         restorable (0, or 1, or the home to be written with it)
 -- returns one integer for each task: 1 held, 0 lost
 local lease_end = string.format('%d', now + ARGV[1])
 local out = {}
@@ -13,8 +14,9 @@ for i, key in ipairs(KEYS) do
     redis.call('HSET', key, 'l', lease_end)
     redis.call('EXPIRE', key, ARGV[2])
     out[i] = 1
-  elseif ARGV[at + 2] == '1' and is_lost(key, task, ARGV[at + 1], ARGV[2]) then
+  elseif ARGV[at + 2] ~= '0' and is_lost(key, task, ARGV[at + 1], ARGV[2]) then
     redis.call('HSET', key, 's', 'I', 'a', ARGV[at + 1], 'n', ARGV[at], 'l', lease_end, 'w', ARGV[3])
+    set_home(key, ARGV[at + 2])
     redis.call('EXPIRE', key, ARGV[2])
     out[i] = 1
   else

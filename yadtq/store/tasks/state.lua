@@ -28,3 +28,8 @@ local function is_lost(key, task, attempt, ttl)
   if not stored or stored >= tonumber(attempt) then return false end
   return state ~= 'I' or (tonumber(redis.call('HGET', key, 'l') or 0) or 0) <= now
 end
+
+-- What is written again after a loss belongs to the home that it had. restorable: 1, or that home.
+local function set_home(key, restorable)
+  if restorable ~= '1' then redis.call('HSET', key, 'h', restorable) end
+end

@@ -13,6 +13,7 @@ __all__ = [
     "CHANNELS_MOST",
     "DAMAGED",
     "ENDED",
+    "FOREIGN",
     "INLINE_BYTES",
     "OUTSIDE_DEATHS",
     "SUSPECT",
@@ -37,6 +38,8 @@ DAMAGED = (
     -3
 )  # its state can't be read, so nobody knows whether it has ended: held as attempt 0, to be dead-lettered, FAILED
 
+FOREIGN = -4  # its id belongs to another queue or task, whose state is none of this record's business
+
 #: Results up to this size lie in the task's hash, larger ones under a key of their own.
 INLINE_BYTES = 64
 #: A task is a suspect once this many of its leases ended with their worker: it runs in quarantine until it has ended or
@@ -52,14 +55,19 @@ CHANNELS_MOST = 64
 
 
 class Claim(NamedTuple):
-    """nonce: random, new for each claim, repeated only when the same claim is sent again. The fencing token."""
+    """nonce: random, new for each claim, repeated only when the same claim is sent again. The fencing token.
+
+    home: of the record (`wire.ids.home_of`). The first one under an id counts; the claim of another is FOREIGN. Empty: not
+    compared.
+    """
 
     task_id: str
     nonce: str
+    home: str = ""
 
 
 class ClaimReply(NamedTuple):
-    """verdict: the number of the attempt (> 0) if granted, else ENDED, WAIT, SUSPECT or DAMAGED.
+    """verdict: the number of the attempt (> 0) if granted, else ENDED, WAIT, SUSPECT, DAMAGED or FOREIGN.
 
     crashes: leases of this task that ended without a finish; those whose worker was ended from outside count a third.
     failures: attempts that failed. wait_ms: for WAIT.
@@ -72,12 +80,16 @@ class ClaimReply(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """A lease to renew or release. restorable: confirmed recently, so it may be written again if Redis lost its data."""
+    """A lease to renew or release. restorable: confirmed recently, so it may be written again if Redis lost its data.
+
+    home: written with it.
+    """
 
     task_id: str
     nonce: str
     attempt: int
     restorable: bool
+    home: str = ""
 
 
 class Finish(NamedTuple):
@@ -90,6 +102,7 @@ class Finish(NamedTuple):
     payload: bytes = b""
     due_ms: int = 0
     restorable: bool = False
+    home: str = ""
 
 
 class Snapshot(NamedTuple):
@@ -120,11 +133,12 @@ class Tasks(Protocol):
     "fenced" for a renewal, release or finish. A restorable attempt overwrites it.
     """
 
-    async def register(self, task_ids: Sequence[str], data_set: str = "") -> bool:
+    async def register(self, task_ids: Sequence[str], data_set: str = "", homes: Sequence[str] = ()) -> bool:
         """QUEUED for every id that is not known yet. Call it only for tasks that Kafka holds.
 
         data_set: the name of the one in which they were submitted; on another one nothing is written, and the answer is
-        False, since they may have ended in what was lost. Empty: Kafka holds them as unfinished now.
+        False, since they may have ended in what was lost. Empty: Kafka holds them as unfinished now. homes: one for each, or
+        none: then the first claim says where an id belongs.
         """
         ...
 
