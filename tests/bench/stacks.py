@@ -63,6 +63,7 @@ class _Kafka(KafkaServer):
 def _embedded() -> Iterator[Stack]:
     with test_stacks.LoopThread() as loop:
         stack = EmbeddedStack()
+        stack.kafka_login = False
         loop.run(stack.__aenter__())
         try:
             kafka_pid, redis_pid = stack.broker.pid, stack.store.pid

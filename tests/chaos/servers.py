@@ -150,6 +150,7 @@ class EmbeddedServers(Servers):
 
         # A folder that is kept: it outlives kill -9 with everything that was acknowledged.
         stack = EmbeddedStack(self.folder / "stack", brokers=EMBEDDED_BROKERS, control=True)
+        stack.kafka_login = False
         await self._cleanup.enter_async_context(stack)
         self.kafka, self.redis = _Embedded(stack.broker), _Embedded(stack.store)
         self.direct_kafka, self.direct_redis = stack.kafka, stack.redis

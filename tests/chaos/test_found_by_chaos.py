@@ -36,7 +36,7 @@ TOPIC = NAMES.tasks("default")
 @pytest.fixture
 async def broker() -> AsyncIterator[tuple[EmbeddedStack, Settings]]:
     async with EmbeddedStack() as stack:
-        settings = Settings.load(kafka=stack.kafka, redis=stack.redis, kafka_request_timeout_s=1)
+        settings = Settings.load(**stack.settings, kafka_request_timeout_s=1)
         await provision(settings, NAMES, ["default"])
         yield stack, settings
 

@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import anyio
 import psutil
@@ -19,10 +20,13 @@ import redis.asyncio as redis_client
 import redis.exceptions
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError
 
 from tests.support.poll import eventually
+from yadtq.broker.connecting import connection_options
 from yadtq.embedded import DataDirInUse, EmbeddedStack, ServerStartFailed
 from yadtq.embedded.ports import pick_port
+from yadtq.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
@@ -77,14 +81,18 @@ def alive(pids: list[int]) -> list[int]:
     return found
 
 
+def login(stack: EmbeddedStack) -> dict[str, Any]:
+    return connection_options(Settings.load(**stack.settings))
+
+
 @asynccontextmanager
 async def producing(stack: EmbeddedStack) -> AsyncIterator[AIOKafkaProducer]:
-    async with AIOKafkaProducer(bootstrap_servers=stack.kafka, acks="all", enable_idempotence=True) as producer:
+    async with AIOKafkaProducer(**login(stack), acks="all", enable_idempotence=True) as producer:
         yield producer
 
 
 async def create_topic(stack: EmbeddedStack) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
+    admin = AIOKafkaAdminClient(**login(stack))
     await admin.start()
     try:
         await admin.create_topics([NewTopic(PARTITION.topic, num_partitions=1, replication_factor=1)])
@@ -95,7 +103,7 @@ async def create_topic(stack: EmbeddedStack) -> None:
 @asynccontextmanager
 async def consuming(stack: EmbeddedStack) -> AsyncIterator[AIOKafkaConsumer]:
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=stack.kafka, group_id="readers", enable_auto_commit=False, auto_offset_reset="earliest"
+        **login(stack), group_id="readers", enable_auto_commit=False, auto_offset_reset="earliest"
     )
     consumer.assign([PARTITION])
     async with consumer:
@@ -158,7 +166,8 @@ async def test_both_servers_answer_and_nothing_is_left_behind(capsys: pytest.Cap
         took_ms = (time.perf_counter() - began) * 1000
         await fill(stack)
         await check_filled(stack)
-        assert stack.env == {"YADTQ_KAFKA": stack.kafka, "YADTQ_REDIS": stack.redis}
+        assert stack.env == {f"YADTQ_{name.upper()}": value for name, value in stack.settings.items()}
+        assert (stack.settings["kafka"], stack.settings["redis"]) == (stack.kafka, stack.redis)
         assert stack.control is None
         assert {stack.broker.pid, stack.store.pid} < {process.pid for process in descendants()}
         async with redis_client.from_url(stack.redis) as client:
@@ -170,6 +179,26 @@ async def test_both_servers_answer_and_nothing_is_left_behind(capsys: pytest.Cap
         print(f" [start: {took_ms:.0f} ms] ", end="")
     assert not await folder.exists()
     assert descendants() == []
+
+
+async def test_both_servers_ask_for_a_password_that_no_command_line_shows(tmp_path: Path) -> None:
+    passwords = set()
+    for _ in range(2):  # the second time with the data of the first
+        async with EmbeddedStack(tmp_path) as stack:
+            assert stack.open_servers == []
+            found = {stack.settings["kafka_password"], urlsplit(stack.redis).password or ""}
+            passwords |= found
+            await fill(stack) if len(passwords) == 2 else await check_filled(stack)
+            stranger = AIOKafkaProducer(bootstrap_servers=stack.kafka)
+            with pytest.raises(KafkaError):
+                await stranger.start()
+            await stranger.stop()
+            async with redis_client.from_url(f"redis://127.0.0.1:{stack.store.port}/0") as client:
+                with pytest.raises(redis_client.AuthenticationError):
+                    await client.get("answer")
+            shown = [word for process in descendants() for word in process.cmdline()]
+            assert not [word for word in shown if any(password in word for password in found)]
+    assert len(passwords) == 4
 
 
 async def test_a_kept_folder_brings_everything_back(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ class Servers:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="servers-of-the-pages", daemon=True)
         self.stack = EmbeddedStack()
+        self.stack.kafka_login = False  # pages show how to begin, with addresses alone
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(_DEADLINE_S)

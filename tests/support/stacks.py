@@ -132,7 +132,10 @@ class StackPool:
         from yadtq.embedded import EmbeddedStack
 
         thread = LoopThread()
-        stack = thread.run(EmbeddedStack().__aenter__())
+        stack = EmbeddedStack()
+        # One address for all stacks is all that the tests have of Kafka; the login has tests of its own.
+        stack.kafka_login = False
+        thread.run(stack.__aenter__())
         self._embedded.append((thread, stack))
         return Servers(stack.kafka, stack.redis, "embedded")
 

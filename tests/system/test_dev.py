@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -26,7 +26,7 @@ class Dev:
 
     def __init__(self, process: subprocess.Popen[str], log: Path) -> None:
         self.process, self.log = process, log
-        self.env = dict(self._export() for _ in range(2))
+        self.env = dict(self._export() for _ in range(5))  # addresses, and how to log in to Kafka
 
     def _export(self) -> tuple[str, str]:
         assert self.process.stdout is not None
@@ -39,7 +39,8 @@ class Dev:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def client(self) -> YADTQClient:
-        return YADTQClient(kafka=self.env["YADTQ_KAFKA"], redis=self.env["YADTQ_REDIS"])
+        settings: dict[str, Any] = {name.removeprefix("YADTQ_").lower(): value for name, value in self.env.items()}
+        return YADTQClient(**settings)
 
     def ends(self, signum: signal.Signals, family: list[psutil.Process], timeout: float = 60) -> int:
         self.process.send_signal(signum)
@@ -85,7 +86,9 @@ def test_servers_alone(dev: Start, signum):
     family = running.family()
     assert len(family) == 4  # each server with its guard
     assert running.ends(signum, family) == 0
-    assert "Traceback" not in running.log.read_text()
+    log = running.log.read_text()
+    assert "Traceback" not in log
+    assert "open to all users" not in log
 
 
 def test_with_workers(dev: Start):

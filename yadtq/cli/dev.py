@@ -68,8 +68,9 @@ class _Dev:
             ]
             if taken:
                 print(f"yadtq: port {' and '.join(taken)} taken: other programs need the lines above", file=sys.stderr)
-            which = "Kafka and Redis are" if stack.is_open else "Kafka is"
-            print(f"yadtq: {which} open to all users of this machine, but not to other machines", file=sys.stderr)
+            if names := stack.open_servers:
+                which = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'}"
+                print(f"yadtq: {which} open to all users of this machine, but not to other machines", file=sys.stderr)
             print("yadtq: Ctrl-C ends it", file=sys.stderr)
             return await self._wait()
 

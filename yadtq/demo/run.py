@@ -67,34 +67,37 @@ async def run(options: Options, console: Console) -> int:
             f"the demo's app name must begin with {PREFIX!r}, so that it can't affect other apps: {name!r}"
         )
     async with AsyncExitStack() as cleanup:
-        kafka, redis = await _servers(options, cleanup)
+        servers = await _servers(options, cleanup)
         files = await asyncio.to_thread(standard_library, options.limit)
-        return await Demo(options, console, name=name, kafka=kafka, redis=redis, files=files).run()
+        return await Demo(options, console, name=name, servers=servers, files=files).run()
 
 
-async def _servers(options: Options, cleanup: AsyncExitStack) -> tuple[str, str]:
+async def _servers(options: Options, cleanup: AsyncExitStack) -> dict[str, str]:
+    """As settings."""
     if options.kafka is not None and options.redis is not None:
-        return options.kafka, options.redis
-    stack = await cleanup.enter_async_context(EmbeddedStack())
-    return stack.kafka, stack.redis
+        return {"kafka": options.kafka, "redis": options.redis}
+    return (await cleanup.enter_async_context(EmbeddedStack())).settings
 
 
 class Demo:
     """`await run()` once."""
 
     def __init__(
-        self, options: Options, console: Console, *, name: str, kafka: str, redis: str, files: list[str]
+        self, options: Options, console: Console, *, name: str, servers: dict[str, str], files: list[str]
     ) -> None:
         self._options, self._name, self._console = options, name, console
-        self._kafka, self._redis = kafka, redis
+        self._servers = servers
+        self._env = {f"YADTQ_{setting.upper()}": value for setting, value in servers.items()}
         self._files = files
         self._progress = Progress(len(self._files))
         self._handles: list[TaskHandle[Report]] = []
-        self._app = make_app(name, kafka=kafka, redis=redis)
+        self._app = make_app(name, **servers)
 
     async def run(self) -> int:
         """Returns the exit status."""
-        where = f"app {self._name}, Kafka {shown(self._kafka)}, Redis {shown_address(self._redis)}"
+        where = (
+            f"app {self._name}, Kafka {shown(self._servers['kafka'])}, Redis {shown_address(self._servers['redis'])}"
+        )
         self._console.print(where, highlight=False, markup=False)
         async with AsyncExitStack() as cleanup:
             partitions = _PARTITIONS_EACH * self._options.workers
@@ -104,7 +107,7 @@ class Demo:
                     f"{make_app.__module__}:{self._name}",
                     workers=self._options.workers,
                     concurrency=self._options.concurrency,
-                    env={"YADTQ_KAFKA": self._kafka, "YADTQ_REDIS": self._redis},
+                    env=self._env,
                     hear=self._progress,
                 )
             )
@@ -191,7 +194,7 @@ class Demo:
         # Given addresses may contain a password of a real server, unlike those of our own stack.
         ours = self._options.redis is None
         for line in (
-            *([f"export YADTQ_KAFKA={self._kafka} YADTQ_REDIS={self._redis}"] if ours else []),
+            *(["export " + " ".join(f"{name}={value}" for name, value in self._env.items())] if ours else []),
             f"yadtq workers --watch --app {self._name}",
             f"yadtq result {self._handles[0].id} --app {self._name}",
             f"yadtq submit analyse {self._files[0]} --wait --app {self._name}",

@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from yadtq.app import Yadtq
 from yadtq.context import TaskContext  # noqa: TC001 - a task's annotations are read at run time
@@ -90,9 +91,9 @@ def _give_way() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
-def make_app(name: str, *, kafka: str | None = None, redis: str | None = None) -> Yadtq:
+def make_app(name: str, **settings: Any) -> Yadtq:
     """The app of one run, with `analyse`."""
-    app = Yadtq(name, kafka=kafka, redis=redis)
+    app = Yadtq(name, **settings)
     app.task(analyse)
     return app
 

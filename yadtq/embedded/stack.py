@@ -12,13 +12,13 @@ import anyio
 from yadtq.embedded.datadir import DataDir, owner_lives
 from yadtq.embedded.errors import DataDirInUse, EmbeddedError
 from yadtq.embedded.server import ServerProcess
-from yadtq.embedded.servers import HOST, broker_spec, store_spec
+from yadtq.embedded.servers import HOST, KAFKA_USER, broker_spec, store_spec
 
 if TYPE_CHECKING:
     import os
     from types import TracebackType
 
-DEFAULT_REDIS_PORT = 6379
+DEFAULT_KAFKA_PORT, DEFAULT_REDIS_PORT = 9092, 6379
 
 
 class EmbeddedStack:
@@ -26,14 +26,17 @@ class EmbeddedStack:
 
     data_dir: None takes a temporary folder that is removed at the end; another is made if missing, kept, and holds the
     data for the next stack, whose ports may differ. kafka_port, redis_port: 0 for any (see `ports_free`).
-    Both listen on the loopback address only. Redis takes a random password, which is in the URL; only on its default port
-    (6379), where a program without settings shall find it, it lets in every user of this machine. Kafka has no password.
+    Both listen on the loopback address only, and take random passwords: give programs `settings` or `env`. A server on its
+    default port (9092, 6379), where a program without settings shall find it, lets in every user of this machine.
     brokers: how many Kafka brokers. control: open the devbroker's fault injection channel (yadtq_devbroker.control).
     start_timeout: seconds for both to be ready.
 
     Raises DataDirInUse, MissingServer, or ServerStartFailed with the tail of the server's log. While the block runs,
     the servers are `broker` and `store`: stop, kill, freeze and restart them at will.
     """
+
+    #: Set it to False before the block for clients that can't log in to Kafka.
+    kafka_login = True
 
     def __init__(
         self,
@@ -49,6 +52,7 @@ class EmbeddedStack:
             raise ValueError(f"brokers must be at least 1: {brokers}")
         self._data_dir = data_dir
         self._password = secrets.token_hex(16) if redis_port != DEFAULT_REDIS_PORT else None
+        self._kafka_password: str | None = None
         self._token = secrets.token_hex(16) if control else None
         self._kafka_port, self._redis_port, self._brokers = kafka_port, redis_port, brokers
         self._start_timeout_s = start_timeout
@@ -82,9 +86,10 @@ class EmbeddedStack:
         return f"redis://{login}{HOST}:{self.store.port}/0"
 
     @property
-    def is_open(self) -> bool:
-        """Whether Redis lets in every user of this machine."""
-        return self._password is None
+    def open_servers(self) -> list[str]:
+        """Those of "Kafka" and "Redis" that let in every user of this machine."""
+        passwords = {"Kafka": self._kafka_password, "Redis": self._password}
+        return [name for name, password in passwords.items() if password is None]
 
     @property
     def control(self) -> str | None:
@@ -97,9 +102,18 @@ class EmbeddedStack:
         return self._token or ""
 
     @property
+    def settings(self) -> dict[str, str]:
+        """Keywords for `Yadtq`: the addresses, and how to log in."""
+        found = {"kafka": self.kafka, "redis": self.redis}
+        if self._kafka_password is not None:
+            # Not PLAIN: aiokafka warns of that at each connection.
+            found |= {"kafka_sasl": "SCRAM-SHA-256", "kafka_user": KAFKA_USER, "kafka_password": self._kafka_password}
+        return found
+
+    @property
     def env(self) -> dict[str, str]:
         """What to add to the environment of processes that shall use this stack."""
-        return {"YADTQ_KAFKA": self.kafka, "YADTQ_REDIS": self.redis}
+        return {f"YADTQ_{name.upper()}": value for name, value in self.settings.items()}
 
     @property
     def data_dir(self) -> str:
@@ -136,8 +150,10 @@ class EmbeddedStack:
     async def _open(self) -> None:
         self._data = DataDir(self._data_dir)
         await self._lock(self._data)
+        locked = self.kafka_login and self._kafka_port != DEFAULT_KAFKA_PORT
+        self._kafka_password = password = secrets.token_hex(16) if locked else None
         specs = (
-            broker_spec(self._data, port=self._kafka_port, brokers=self._brokers, token=self._token),
+            broker_spec(self._data, port=self._kafka_port, brokers=self._brokers, token=self._token, password=password),
             store_spec(self._data, port=self._redis_port, password=self._password),
         )
         fd, timeout = self._data.lock_fd, self._start_timeout_s
