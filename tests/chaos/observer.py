@@ -30,6 +30,8 @@ LOOK_S = 0.5
 COMMITS_EVERY = 10
 FINALS_A_LOOK = 200
 KAFKA_S = 3.0
+#: How the ids begin of what faults put into the log themselves, and what stands for a record that is no task.
+FOREIGN = "foreign-"
 
 
 class StateWatch:
@@ -129,7 +131,9 @@ class LogWatch:
             return False
         if (done := finished()) is None:
             return False
-        lowest = lowest_unfinished(self.records, finished=done)
+        lowest = lowest_unfinished(
+            self.records, finished=done | {each.task_id for each in self.records if each.task_id.startswith(FOREIGN)}
+        )
         now = time.monotonic()
         for place in committed:
             if place.error is None and place.offset >= 0 and place.partition in lowest:
@@ -163,10 +167,17 @@ class LogWatch:
             for message in self._reader.consume(1000, timeout=0.05):
                 partition, offset, value = message.partition(), message.offset(), message.value()
                 if message.error() is None and partition is not None and offset is not None and value is not None:
-                    self.records.append(Record(partition, offset, json.loads(value)["id"]))
+                    self.records.append(Record(partition, offset, _id_of(value)))
                     self._next[partition] = offset + 1
                     if offset + 1 >= missing.get(partition, 0):
                         missing.pop(partition, None)
+
+
+def _id_of(value: bytes) -> str:
+    try:
+        return str(json.loads(value)["id"])
+    except (ValueError, TypeError, KeyError):
+        return FOREIGN
 
 
 async def watch(
@@ -189,7 +200,7 @@ async def sample_commits(states: StateWatch, log: LogWatch, task_ids: list[str])
     def finished() -> set[str] | None:
         # Whatever lies in the log, not only what was submitted by the time we began: a task may be appended, run and
         # committed while the offsets are read, and before its submit has returned.
-        known = list({*task_ids, *(record.task_id for record in log.records)})
+        known = list({*task_ids, *(each.task_id for each in log.records if not each.task_id.startswith(FOREIGN))})
         seen = asyncio.run_coroutine_threadsafe(states.look(known), loop).result(30)
         return set(states.final) if seen else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING
 
-from tests.chaos import faults
+from tests.chaos import faults, intruders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,7 @@ _BROKER_ERRORS = (
     ("Heartbeat", "UNKNOWN_MEMBER_ID", False),
     ("JoinGroup", "COORDINATOR_NOT_AVAILABLE", False),
 )
+_REFUSED = ("evalsha eval", "publish", "hget hmget")
 
 
 class Scheduler:
@@ -68,6 +69,11 @@ class Scheduler:
             (1, lambda: faults.RestartServer("kafka", rng.uniform(0.1, 3))),
             (1, lambda: faults.FreezeServer("kafka", rng.choice((2.0, 15.0)))),
             (3, lambda: self._cut("redis")),
+            (1, intruders.BadRecords),
+            (1, intruders.DamagedKeys),
+            (1, lambda: intruders.RefusingRedis(rng.choice(_REFUSED), 0.3 * self._lease_s)),
+            (1, intruders.Guest),
+            (1, lambda: intruders.Poison(rng.choice(("exit", "segfault", "abort")))),
         ]
         # On Apache Kafka the broker itself can't be made to err, on the devbroker nobody can be cut off from it alone.
         weights.append((3, lambda: self._cut("kafka")) if servers.control is None else (5, self._broker))

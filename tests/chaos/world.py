@@ -269,7 +269,8 @@ class World:
         evidence = replace(
             self.evidence(),
             after=Census(processes=left, keys=await self.states.keys_without_end()),
-            log_lines=[line for text in logs for line in text.splitlines()],
+            # A dead letter's report quotes the crash of a child, which is no crash of a worker.
+            log_lines=[line for text in logs for line in text.splitlines() if "dead letter from" not in line],
         )
         wrong = [line for customer in self.customers for line in customer.wrong_answers(lost=evidence.may_be_lost)]
         return judge(evidence, within_s=within_s) + wrong
