@@ -81,7 +81,9 @@ class WorkerSettings(EnvironmentSettings):
     loop: Literal["asyncio", "uvloop"] = Field("asyncio", description="event loop; uvloop comes with yadtq[fast]")
     log_tasks: bool = Field(False, description="log the start and the end of each attempt, a line each")
     lifespan_timeout_s: float = Field(60.0, gt=0, description="for the app's lifespan to open what tasks share")
-    unknown_task_window_s: float = Field(30.0, ge=0, description="unknown task names wait so long for a deploy")
+    unknown_task_window_s: float = Field(
+        300.0, ge=0, description="a task that only other code knows waits so long for a deploy; 0: it fails at once"
+    )
     crash_limit: int = Field(
         25, ge=1, description="deaths of workers under one task that no chance explains: it goes to the dead letters"
     )

@@ -53,6 +53,7 @@ class TestSubmitting:
         assert value.pop("at") > 1_700_000_000
         args, kwargs = value.pop("args"), value.pop("kwargs")
         assert (args, kwargs) in (([1, "a"], {}), ([1], {"text": "a"}))
+        assert value.pop("fingerprint") == bench.work.signature.fingerprint
         assert value == {"v": 1, "id": handle.id, "task": "work", "retries": 2, "timeout_s": 1.5}
 
     async def test_each_has_an_id_of_its_own_or_the_given_one(self, bench: Bench, client: Client) -> None:

@@ -102,8 +102,8 @@ class TestUnknownTasks:
 
     def test_wait_for_a_deploy_from_their_arrival_on(self, caplog: pytest.LogCaptureFixture) -> None:
         gate, delivery = UnknownTasks(30.0), make_delivery(None, name="nobody")
-        assert gate.ask(delivery, 0.0) == Until(30.0)
-        assert gate.ask(delivery, 25.0) == Until(5.0)
+        assert gate.ask(delivery, 0.0) == Until(1.0)
+        assert gate.ask(delivery, 29.0) == Until(1.0)
         assert gate.ask(delivery, 30.0) is None
         assert "nobody" in caplog.text
         assert gate.came_back(delivery) is None

@@ -35,6 +35,7 @@ SERVICES = (
     "outbox",
     "completer",
     "submits",
+    "versions",
     "executor",
     "unrunnable",
     "claimer",

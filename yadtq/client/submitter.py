@@ -241,10 +241,14 @@ class Submitter:
         if isinstance(task, Task):
             name = task.name
             wire_args, kwargs = task.to_wire(args, kwargs)
+            fingerprint = task.signature.fingerprint
         else:
             name = checked_name(task)
             wire_args, kwargs = untyped_arguments(name, args, kwargs)
+            fingerprint = None
         fields = wire_fields(options) if options else {}
+        if fingerprint is not None:
+            fields["fingerprint"] = fingerprint
         try:
             task_id = options.get("task_id") or self._new_id(task, wire_args, kwargs, options)
             value = encode_task(task_id, name, wire_args, kwargs, at=self._outside.clock.time(), **fields)

@@ -145,7 +145,7 @@ class Completer(Service):
     async def _finish(self, ended: list[Outcome]) -> list[bool]:
         restorable_since = self._clock.monotonic() - self._restorable_s
         finishes = []
-        for attempt, status, payload, retry_in_s, _ in ended:
+        for attempt, status, payload, retry_in_s, *_ in ended:
             assert status is not None
             task_id, home = attempt.envelope.id, attempt.origin.home
             due_ms = int(retry_in_s * 1000)
@@ -162,7 +162,7 @@ class Completer(Service):
         await self._tasks.release(leases)
 
     def _settle(self, outcome: Outcome, *, accepted: bool) -> None:
-        attempt, status, _, retry_in_s, _ = outcome
+        attempt, status, _, retry_in_s, *_ = outcome
         if not accepted:
             log.warning("%r was fenced: it no longer owns the task", attempt)
             self._again(outcome, 0)  # the next claim returns its state; the record is not done before the task is

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from yadtq.runtime.seams import ConsumedRecord
     from yadtq.task import Task
 
-__all__ = ["UNDECODABLE", "Delivery", "Gate", "On", "Source", "Until"]
+__all__ = ["UNDECODABLE", "Delivery", "Elsewhere", "Gate", "On", "Source", "Until"]
 
 #: Envelope of a record that is not a task, and has no id that could be read. It is never claimed.
 UNDECODABLE = Envelope("undecodable", "undecodable")
@@ -49,6 +49,13 @@ class On(NamedTuple):
     key: Hashable
 
 
+class Elsewhere(NamedTuple):
+    """Another worker is to run it: a copy goes to this partition of its topic, which that worker has. None: it has none."""
+
+    partition: int | None
+    worker: str
+
+
 class Gate(Protocol):
     """One reason to wait, in `gates/`: a suspect, an unknown name, a thread that is not free. No I/O.
 
@@ -62,7 +69,7 @@ class Gate(Protocol):
         """
         ...
 
-    def ask(self, delivery: Delivery, now: float) -> Until | On | None:
+    def ask(self, delivery: Delivery, now: float) -> Until | On | Elsewhere | None:
         """None: it may be claimed, and counts as admitted until `came_back`. now: monotonic seconds."""
         ...
 

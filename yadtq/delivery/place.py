@@ -49,6 +49,7 @@ LIFE = (
     Move(P.WAITING, "its turn", P.CLAIMING, slot="reserved"),
     Move(P.WAITING, "a gate says: not before a time", P.PARKED),
     Move(P.WAITING, "a gate says: not before an event", P.GATED),
+    Move(P.WAITING, "a gate says: another worker can run it", P.OUTBOX),
     Move(P.PARKED, "due, or woken by a death or a loss of data", P.WAITING),
     Move(P.GATED, "the event", P.WAITING),
     Move(P.CLAIMING, "granted", P.RUNNING, slot="taken", lease="held"),

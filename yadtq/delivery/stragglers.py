@@ -19,6 +19,8 @@ from yadtq.runtime.seams import OutRecord
 from yadtq.runtime.service import Service, Stage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anyio.abc import TaskStatus as Started
 
     from yadtq.delivery.delivery import Delivery
@@ -58,9 +60,13 @@ def late(tracker: PartitionTracker[Delivery], *, now: float, span: int, age_s: f
         delivery
         for delivery in tracker.items()
         if delivery.place in _HELD_BACK
-        and delivery.task is not None  # an unknown one ends soon by itself; its copy would wait as long again
         and (delivery.received_at < now - age_s or (delivery.record.offset < end and not _in_turn(delivery)))
     ]
+
+
+def _same_record(delivery: Delivery) -> OutRecord:
+    record = delivery.record
+    return OutRecord(record.topic, record.value, record.key, record.partition, list(record.headers))
 
 
 def _in_turn(delivery: Delivery) -> bool:
@@ -73,7 +79,17 @@ class Stragglers(Service):
     name = "stragglers"
     stage = Stage.INTAKE
 
-    def __init__(self, *, partitions: Partitions, outbox: Outbox, clock: Clock, options: WorkerSettings) -> None:
+    def __init__(
+        self,
+        *,
+        partitions: Partitions,
+        outbox: Outbox,
+        clock: Clock,
+        options: WorkerSettings,
+        copy_of: Callable[[Delivery], OutRecord] | None = None,
+    ) -> None:
+        """copy_of: what is appended instead of a delivery's record; None: the same record."""
+        self._copy_of = copy_of or _same_record
         self._partitions = partitions
         self._outbox = outbox
         self._clock = clock
@@ -121,8 +137,7 @@ class Stragglers(Service):
             log.info("%d records are moved to the tail of %s/%d: %r first", len(found), *partition, found[0])
 
     def _copy(self, partition: Partition, delivery: Delivery) -> None:
-        record = delivery.record
-        copy = OutRecord(record.topic, record.value, record.key, record.partition, list(record.headers))
+        copy = self._copy_of(delivery)
 
         def moved() -> None:
             self._moving[partition] -= 1

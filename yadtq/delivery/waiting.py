@@ -11,11 +11,11 @@ import heapq
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from yadtq.delivery.delivery import On
+from yadtq.delivery.delivery import Elsewhere, On
 from yadtq.delivery.place import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Callable, Hashable, Sequence
 
     from yadtq.delivery.delivery import Delivery, Gate
     from yadtq.delivery.turns.turns import Turns
@@ -29,9 +29,19 @@ _WAITING, _PARKED, _GATED, _CLAIMING = Place.WAITING, Place.PARKED, Place.GATED,
 
 
 class WaitingRoom:
-    """gates: asked in this order, each only for deliveries that it concerns."""
+    """gates: asked in this order, each only for deliveries that it concerns. on_elsewhere: gets what one of them sends to
+    another worker.
+    """
 
-    def __init__(self, *, clock: Clock, turns: Turns, gates: Sequence[Gate] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        turns: Turns,
+        gates: Sequence[Gate] = (),
+        on_elsewhere: Callable[[Delivery, Elsewhere], None] | None = None,
+    ) -> None:
+        self._on_elsewhere = on_elsewhere
         self._clock = clock
         self._turns = turns
         self._gates = gates
@@ -148,6 +158,10 @@ class WaitingRoom:
                 earlier.came_back(delivery)  # no other could have been admitted meanwhile, so there is no event
             if isinstance(answer, On):
                 self.hold(delivery, answer.key)
+            elif isinstance(answer, Elsewhere):
+                assert self._on_elsewhere is not None
+                delivery.place = Place.OUTBOX
+                self._on_elsewhere(delivery, answer)
             else:
                 self.park(delivery, answer.seconds)
             return False

@@ -29,6 +29,7 @@ class StopReason(Enum):
     LEASE_LOST = "lease lost"
     SHUTDOWN = "shutdown"
     CHILD_DIED = "its child process died"
+    OTHER_VERSION = "another version of the code is to run it"
 
 
 @dataclass(slots=True, eq=False)

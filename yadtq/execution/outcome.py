@@ -11,13 +11,13 @@ from yadtq.execution.raised import frames_of, message_of, traceback_of, type_nam
 from yadtq.execution.tasklog import log_failure
 from yadtq.options import effective
 from yadtq.retry import asks
-from yadtq.wire.codec import encode
+from yadtq.wire.codec import decode, encode
 from yadtq.wire.states import TaskStatus
 
 if TYPE_CHECKING:
     from yadtq.execution.attempt import Attempt
 
-__all__ = ["Outcome", "error_payload", "outcome_of"]
+__all__ = ["Outcome", "error_payload", "log_end", "outcome_of"]
 
 _BROKEN_OFF = (StopReason.SHUTDOWN, StopReason.LEASE_LOST, StopReason.CHILD_DIED)
 
@@ -26,7 +26,8 @@ class Outcome(NamedTuple):
     """status: None if the attempt was cancelled for a reason outside the task (shutdown, lost lease).
 
     payload: the result, or the error as JSON. retry_in_s: for RETRYING. crash: a report that shows that it caused the
-    death of its process: a dead letter is written before its end.
+    death of its process: a dead letter is written before its end. misfit: the arguments don't fit the signature here; a
+    worker with another version of the task may accept them.
     """
 
     attempt: Attempt
@@ -34,6 +35,7 @@ class Outcome(NamedTuple):
     payload: bytes = b""
     retry_in_s: float = 0.0
     crash: str = ""
+    misfit: bool = False
 
 
 def outcome_of(attempt: Attempt, error: BaseException, jitter: float) -> Outcome:
@@ -69,11 +71,21 @@ def _outcome(attempt: Attempt, error: BaseException, jitter: float) -> Outcome:
         delay = rules.retry.delay(failures, ConfigError(), jitter)
     name, message = type_name(error), message_of(error)
     trace = traceback_of(error)
+    if delay is None and _is_of_another_version(attempt, error):
+        return Outcome(attempt, TaskStatus.FAILED, error_payload(name, message, trace), misfit=True)
     if delay is None:
         log_failure(attempt, (name, message), trace, None)
         return Outcome(attempt, TaskStatus.FAILED, error_payload(name, message, trace))
     log_failure(attempt, (name, message), "" if asks(error, Retry) else trace, delay)
     return Outcome(attempt, TaskStatus.RETRYING, error_payload(name, message[:200]), delay)
+
+
+def _is_of_another_version(attempt: Attempt, error: BaseException) -> bool:
+    """Its arguments don't fit, and whoever submitted it had another signature."""
+    task, theirs = attempt.task, attempt.envelope.fingerprint
+    if task is None or theirs is None or not asks(error, InvalidArguments):
+        return False
+    return getattr(error, "task", None) == task.name and theirs != task.signature.fingerprint
 
 
 def _late(error: BaseException, limit_s: float) -> TaskTimeout:
@@ -82,6 +94,12 @@ def _late(error: BaseException, limit_s: float) -> TaskTimeout:
         late.__cause__ = error
     late.__traceback__ = frames_of(error)
     return late
+
+
+def log_end(outcome: Outcome) -> None:
+    """Of a misfit that has ended FAILED after all."""
+    error = decode(outcome.payload)
+    log_failure(outcome.attempt, (error["type"], error["message"]), error.get("traceback", ""), None)
 
 
 def error_payload(name: str, message: str, trace: str = "") -> bytes:

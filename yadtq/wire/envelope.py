@@ -29,7 +29,8 @@ VERSION = 1
 class Envelope:
     """One task, complete: a worker needs nothing else to run it.
 
-    at: seconds since the epoch of the submit. retries, timeout_s: None takes the task's own.
+    at: seconds since the epoch of the submit. retries, timeout_s: None takes the task's own. fingerprint:
+    of the signature that the arguments fit (`TaskSignature.fingerprint`), None: not known.
     """
 
     id: TaskId
@@ -40,6 +41,7 @@ class Envelope:
     at: float | None = None
     retries: Annotated[int, Field(ge=0)] | None = None
     timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    fingerprint: Annotated[str, Field(max_length=64)] | None = None
 
 
 _ENVELOPE: TypeAdapter[Envelope] = TypeAdapter(Envelope)

@@ -66,6 +66,8 @@ class Heartbeat(BaseModel):
     rss_bytes: _Count = 0
     running: tuple[RunningTask, ...] = ()
     partitions: dict[_Name, _Count] = {}
+    #: The tasks that it knows, with the fingerprints of their signatures: the first thousand.
+    tasks: dict[_Name, _Name] = {}
     parked: _Count = 0
     succeeded: _Count = 0
     failed: _Count = 0

@@ -22,6 +22,7 @@ from yadtq.delivery.fetcher import Decoder, Fetcher
 from yadtq.delivery.gates.suspects import PLACE, SuspectGate
 from yadtq.delivery.gates.threads import THREAD, ThreadGate
 from yadtq.delivery.gates.unknown import UnknownTasks
+from yadtq.delivery.handover import Handover, copy_of
 from yadtq.delivery.outbox import Outbox
 from yadtq.delivery.partitions import Partitions
 from yadtq.delivery.rebuilder import Rebuilder
@@ -32,10 +33,12 @@ from yadtq.delivery.truncator import Truncator
 from yadtq.delivery.turns.partitions import PartitionTurns
 from yadtq.delivery.unrunnable import Unrunnable
 from yadtq.delivery.waiting import WaitingRoom
+from yadtq.execution.attempt import StopReason
 from yadtq.execution.calls import Calls
 from yadtq.execution.events import Listeners
 from yadtq.execution.executor import Executor
 from yadtq.execution.limits import Limits
+from yadtq.execution.outcome import log_end
 from yadtq.execution.runners.loop import LoopRunner
 from yadtq.execution.slots import Slots
 from yadtq.execution.tasklog import log_calls
@@ -49,6 +52,7 @@ from yadtq.worker.facts import Counters, WorkerFacts
 from yadtq.worker.heartbeat import Heart, Identity
 from yadtq.worker.lifespan import Lifespan, lifespan_of
 from yadtq.worker.membership import Membership
+from yadtq.worker.versions import Versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -105,6 +109,7 @@ class Parts:
     signals: Signals
     submits: OwnClient
     lifespan: Lifespan | None
+    unknown: UnknownTasks
 
     def audit(self) -> list[str]:
         """Violations of the conservation laws, as messages."""
@@ -137,6 +142,9 @@ class _Assembly:
         )
         self._endings = Endings(outbox=self.outbox, sequels=given.sequels)
         self.submits = OwnClient(replace(outside, store=borrowed(outside.store)), self._settings, given.app.registry)
+        self.versions = Versions(
+            worker_id=identity.worker_id, outside=outside, settings=self._settings, registry=given.app.registry
+        )
         self._make_execution()
         self._make_delivery()
 
@@ -146,8 +154,13 @@ class _Assembly:
         threads = given.machine.threads(options.threads, limits)
         threads.on_free = self._thread_free
         given.machine.suspects.on_free = self._place_free
-        gates = (UnknownTasks(options.unknown_task_window_s), ThreadGate(threads))
-        self.room = WaitingRoom(clock=outside.clock, turns=PartitionTurns(), gates=gates)
+        self.unknown = self.versions.unknown = UnknownTasks(options.unknown_task_window_s, self.versions)
+        self.room = WaitingRoom(
+            clock=outside.clock,
+            turns=PartitionTurns(),
+            gates=(self.unknown, ThreadGate(threads)),
+            on_elsewhere=Handover(outbox=self.outbox, clock=outside.clock, unknown=self.unknown),
+        )
         self.completer = Completer(
             outside=outside,
             room=self.room,
@@ -188,7 +201,11 @@ class _Assembly:
             to=Destinations(self.executor, self.unrunnable, self._endings, SuspectGate(given.machine.suspects)),
         )
         self.stragglers = Stragglers(
-            partitions=self.partitions, outbox=self.outbox, clock=outside.clock, options=options
+            partitions=self.partitions,
+            outbox=self.outbox,
+            clock=outside.clock,
+            options=options,
+            copy_of=lambda delivery: copy_of(delivery, self.unknown, outside.clock.monotonic()),
         )
         self.fetcher = Fetcher(
             consumer=self.consumer,
@@ -250,6 +267,7 @@ class _Assembly:
             self.claimer,
             self.rebuilder,
             self.stragglers,
+            self.versions,
             self.fetcher,
         )
         self._periodic = [service for service in services if isinstance(service, Periodic)]
@@ -270,6 +288,7 @@ class _Assembly:
             signals=self.signals,
             submits=self.submits,
             lifespan=self._lifespan,
+            unknown=self.unknown,
         )
 
     # Notifications
@@ -278,11 +297,24 @@ class _Assembly:
         delivery: Delivery = outcome.attempt.origin
         if delivery.gates:
             self.room.came_back(delivery)
+        if outcome.misfit and not self._is_sent_on(outcome):
+            outcome = outcome._replace(misfit=False)
         if outcome.crash:
             self.unrunnable.end(outcome.attempt, DeadReason.CRASHED, outcome.crash)
+        elif outcome.misfit:
+            outcome.attempt.stop = StopReason.OTHER_VERSION
+            self.completer.put(outcome._replace(status=None))  # its lease is given back
         else:
             self.completer.put(outcome)
         self.claimer.wake()
+
+    def _is_sent_on(self, outcome: Outcome) -> bool:
+        """Or waits for a deploy; else it has ended FAILED."""
+        if self.unknown.keeps(outcome.attempt.origin, self._outside.clock.monotonic()):
+            return True
+        self.unknown.forget([outcome.attempt.origin])
+        log_end(outcome)
+        return False
 
     def _settled(self) -> None:
         self.claimer.wake()
@@ -330,6 +362,7 @@ class _Assembly:
             fenced=counters.fenced,
             store=self.renewer.data_set,
             failing={each.name: each.failures for each in self._periodic if each.failures},
+            tasks=self.versions.fingerprints,
         )
 
 

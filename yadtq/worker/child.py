@@ -131,6 +131,7 @@ class Child:
             "id": outcome.attempt.envelope.id,
             "status": outcome.status.value if outcome.status is not None else None,
             "retry_in_s": outcome.retry_in_s,
+            "misfit": outcome.misfit,
             "rss": rss_bytes(),
         }
         self._say(frame(answer, outcome.payload))

@@ -26,7 +26,8 @@ _PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 class WorkerFacts:
     """running: the oldest hundred. partitions: records not finished, by topic/partition. parked: waiting for something.
 
-    store: the name of Redis's data set. failing: services whose last rounds failed, with how many.
+    store: the name of Redis's data set. failing: services whose last rounds failed, with how many. tasks: fingerprints by
+    name.
     """
 
     running: tuple[RunningTask, ...]
@@ -38,6 +39,7 @@ class WorkerFacts:
     fenced: int
     store: str
     failing: dict[str, int] = field(default_factory=dict)
+    tasks: dict[str, str] = field(default_factory=dict)
 
 
 class Counters(Listener):

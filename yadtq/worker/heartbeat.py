@@ -152,6 +152,7 @@ class Heart(Service):
             rss_bytes=self._machine.rss_bytes(),
             running=facts.running,
             partitions=facts.partitions,
+            tasks=facts.tasks,
             parked=facts.parked,
             succeeded=facts.succeeded,
             failed=facts.failed,

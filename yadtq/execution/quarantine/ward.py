@@ -219,6 +219,7 @@ class Ward:
             attempt, answer = found
             status = header["status"]
             outcome = Outcome(attempt, TaskStatus(status) if status else None, body, float(header["retry_in_s"]))
+            outcome = outcome._replace(misfit=bool(header.get("misfit")))
             if not answer.done():
                 answer.set_result(outcome)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from yadtq.testing.sim.run import keep_imports
 from yadtq.testing.sim.scale import run_scale
-from yadtq.testing.sim.swarm import run_seed, run_twice
+from yadtq.testing.sim.swarm import run_deploy, run_seed, run_twice
 from yadtq.testing.sim.sweep import SCENARIOS, count_points, run_named
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--point", type=int, help="of a sweep: only this call")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--twice", action="store_true", help="each seed twice: both runs must be the same")
+    parser.add_argument("--deploy", action="store_true", help="workers of old and of new code in each fleet")
     given = parser.parse_args(argv)
     began = time.monotonic()
     total = _Total()
@@ -66,7 +67,8 @@ def _reports(given: argparse.Namespace) -> Iterator[Report]:
         yield from _on_cores(given.jobs, partial(run_named, given.sweep, given.seed), targets)
     else:
         seeds = count(given.seed) if given.minutes is not None else range(given.seed, given.seed + given.seeds)
-        yield from _on_cores(given.jobs, run_twice if given.twice else run_seed, seeds)
+        run = run_deploy if given.deploy else run_twice if given.twice else run_seed
+        yield from _on_cores(given.jobs, run, seeds)
 
 
 def _on_cores(jobs: int, run: Callable[[int], Report], numbers: Iterable[int]) -> Iterator[Report]:

@@ -26,7 +26,7 @@ from yadtq.errors import (
 from yadtq.wire.states import TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from yadtq.outside import Outside
     from yadtq.testing.sim.node import Node
@@ -108,8 +108,11 @@ class Ledger:
         return sum(run.how == "raised" for run in self.runs[task_id])
 
 
-def make_app(name: str, ledger: Ledger, crash: Callable[[str], None], **settings: Any) -> Yadtq:
-    """crash: kills the process that runs this, the worker's or a child of it, at once."""
+def make_app(name: str, ledger: Ledger, crash: Callable[[str], None], *, old: bool = False, **settings: Any) -> Yadtq:
+    """old: the code before a deploy: without `added`, and with `grown` as it was before its third parameter.
+
+    crash: kills the process that runs this, the worker's or a child of it, at once.
+    """
 
     @asynccontextmanager
     async def lifespan(app: Yadtq) -> AsyncIterator[Shared]:
@@ -163,7 +166,26 @@ def make_app(name: str, ledger: Ledger, crash: Callable[[str], None], **settings
         ledger.end(run, "returned")
         return f"{ctx.task_id}/{ctx.attempt}"
 
+    _add_versions(app, work, old=old)
     return app
+
+
+def _add_versions(app: Yadtq, work: Callable[..., Awaitable[str]], *, old: bool) -> None:
+    if old:
+
+        @app.task(name="grown")
+        async def grown_before(ctx: TaskContext[Shared], seconds: float, trouble: int) -> str:
+            return await work(ctx, seconds)
+
+    else:
+
+        @app.task
+        async def added(ctx: TaskContext[Shared], seconds: float, trouble: int) -> str:
+            return await work(ctx, seconds)
+
+        @app.task(name="grown")
+        async def grown_now(ctx: TaskContext[Shared], seconds: float, trouble: int, more: int = 0) -> str:
+            return await work(ctx, seconds)
 
 
 class Submissions:
@@ -212,7 +234,7 @@ async def _submit(node: Node, client: Client, job: Job, notes: Submissions) -> N
     )
     while True:
         try:
-            await client.submit(bound, job.seconds, job.trouble)
+            await client.submit(bound, job.seconds, job.trouble, *((1,) if job.kind == "grown" else ()))
         except (SubmitUncertain, StoreUnavailable, BrokerUnavailable) as error:
             node.world.note(node.name, "submit", f"{job.task_id} {type(error).__name__}")
             await asyncio.sleep(0.2 + node.chance.random())

@@ -48,6 +48,8 @@ class Site(Protocol):
 
     def skew(self) -> float: ...
 
+    def app_in(self, slot: int) -> Yadtq: ...
+
 
 class _SimParent(Parent):
     """The worker's end of the pipe."""
@@ -98,15 +100,15 @@ class SimProcess:
 
     async def _main(self, node: Node) -> None:
         site = self._site
-        outside = site.outside(node)
+        outside, app = site.outside(node), site.app_in(self.slot.number)
         self.pid = outside.place.pid
         self._parent = parent = _SimParent(self)
         quarantine = Quarantine(
-            make=lambda size: SimWard(site.world, node, site.app, site.outside, size=size), clock=node.clock
+            make=lambda size: SimWard(site.world, node, app, site.outside, size=size), clock=node.clock
         )
         self.real = Worker(
             Given(
-                app=site.app,
+                app=app,
                 identity=self._identity(),
                 options=site.options,
                 outside=outside,

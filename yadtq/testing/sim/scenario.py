@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
+    from yadtq.app import Yadtq
     from yadtq.store.verbs import Store
     from yadtq.testing.sim.node import Node
     from yadtq.testing.sim.world import World
@@ -48,6 +49,8 @@ class Plan:
     settings: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     skew_s: float = 0.0
+    #: Workers in slots with an odd number run the code before a deploy.
+    two_versions: bool = False
 
 
 class Scenario:
@@ -61,6 +64,9 @@ class Scenario:
         self.task_prefix = f"yadtq.{_APP}.tasks."
         self.ledger = Ledger(world)
         self.app = make_app(_APP, self.ledger, self._crash, num_partitions=plan.partitions, **plan.settings)
+        self.old_app = make_app(
+            _APP, self.ledger, self._crash, old=True, num_partitions=plan.partitions, **plan.settings
+        )
         self.settings = self.app.settings
         self.options = WorkerSettings.load(**plan.options)
         clock = SimClock(world)
@@ -91,6 +97,10 @@ class Scenario:
             names=self.names,
             place=Place("simulated", 1000 + len(self.links)),
         )
+
+    def app_in(self, slot: int) -> Yadtq:
+        """The code that the workers in this slot run."""
+        return self.old_app if self.plan.two_versions and slot % 2 else self.app
 
     def skew(self) -> float:
         return self.world.rng.uniform(-self.plan.skew_s, self.plan.skew_s) if self.plan.skew_s else 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from yadtq.testing.sim.faults import draw_kinds
@@ -11,16 +13,19 @@ from yadtq.testing.sim.scenario import Plan, Scenario
 from yadtq.testing.sim.verdict import final_problems
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from random import Random
 
     from yadtq.testing.sim.faults import Kind
     from yadtq.testing.sim.world import World
 
-__all__ = ["draw_plan", "run_seed", "run_twice"]
+__all__ = ["draw_plan", "run_deploy", "run_seed", "run_twice"]
 
 #: Nothing may change any more after everything has ended.
 _AFTER_S = 15.0
 _COMMITTED_AGAIN_S = 40.0
+#: How long workers of old code keep what they don't know: longer than faults last, so that none of it may fail.
+_DEPLOY_S = 120.0
 
 
 def draw_plan(chance: Random) -> Plan:
@@ -79,20 +84,46 @@ def bound_s(scenario: Scenario) -> float:
     settings, options, plan = scenario.settings, scenario.options, scenario.plan
     work_s = sum(4 * min(job.seconds, 3.0) for job in scenario.jobs.values())
     slots = plan.workers * options.concurrency
-    return 60.0 + 6 * (settings.lease_s + settings.session_timeout_s) + 3 * work_s / slots + 0.1 * len(scenario.jobs)
+    # Old workers can't run all of it, and what nobody knows waits for its window.
+    deploy_s = 3 * work_s / slots + options.unknown_task_window_s if plan.two_versions else 0.0
+    own_s = 3 * work_s / slots + 0.1 * len(scenario.jobs)
+    return 60.0 + 6 * (settings.lease_s + settings.session_timeout_s) + own_s + deploy_s
 
 
-def run_seed(seed: int, *, kinds: tuple[Kind, ...] | None = None, changes: dict[str, Any] | None = None) -> Report:
-    """One run. kinds: instead of those that the seed draws. changes: of the plan that it draws."""
+def side_by_side(plan: Plan) -> None:
+    """Make it a deploy: workers of old and of new code, and tasks that only the new code can run."""
+    plan.two_versions, plan.workers, plan.hosts = True, max(2, plan.workers), 1
+    # A worker without a partition can't be given anything.
+    plan.partitions = max(plan.workers, plan.partitions)
+    plan.options["unknown_task_window_s"] = _DEPLOY_S
+    kinds = cycle(("added", "grown", "nap"))
+    plan.clients = [
+        [
+            (wait_s, [replace(job, kind=next(kinds)) if job.kind == "nap" else job for job in jobs])
+            for wait_s, jobs in turns
+        ]
+        for turns in plan.clients
+    ]
+
+
+def run_seed(
+    seed: int,
+    *,
+    kinds: tuple[Kind, ...] | None = None,
+    changes: dict[str, Any] | None = None,
+    change: Callable[[Plan], None] = lambda plan: None,
+) -> Report:
+    """One run. kinds: instead of those that the seed draws. changes, change: of the plan that it draws."""
 
     def play(world: World, report: Report) -> None:
         plan = draw_plan(world.rng)
         for name, value in (changes or {}).items():
             setattr(plan, name, value)
+        change(plan)
         drawn = draw_kinds(world.rng)
         scenario = Scenario(world, plan)
         report.tasks = len(scenario.jobs)
-        report.command = f"--seed {seed} --seeds 1"
+        report.command = f"--seed {seed} --seeds 1" + (" --deploy" if plan.two_versions else "")
         try:
             _trouble(scenario, drawn if kinds is None else kinds, report)
             _quiet(scenario, report)
@@ -100,6 +131,11 @@ def run_seed(seed: int, *, kinds: tuple[Kind, ...] | None = None, changes: dict[
             report.worker_s = world.now * plan.workers
 
     return in_world(seed, play)
+
+
+def run_deploy(seed: int) -> Report:
+    """`run_seed` with workers of two versions."""
+    return run_seed(seed, change=side_by_side)
 
 
 def run_twice(seed: int) -> Report:
