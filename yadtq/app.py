@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from yadtq.client.own import OwnClient
     from yadtq.context import TaskContext
     from yadtq.options import TaskOptions
+    from yadtq.settings import SettingsOptions
 
 __all__ = ["Yadtq", "load_app"]
 
@@ -67,7 +68,12 @@ class Yadtq:
     """
 
     def __init__(
-        self, name: str = "default", *, include: Iterable[str] = (), lifespan: Lifespan | None = None, **settings: Any
+        self,
+        name: str = "default",
+        *,
+        include: Iterable[str] = (),
+        lifespan: Lifespan | None = None,
+        **settings: Unpack[SettingsOptions],
     ) -> None:
         TopicNames(name)  # refuses a name that no topic may have
         self._include = checked_names(include)
@@ -78,7 +84,7 @@ class Yadtq:
         self.name = name
         self.lifespan = lifespan
         self._registry = Registry()
-        self._given = settings
+        self._given: dict[str, Any] = dict(settings)
         self._settings: Settings | None = None
         self._clients = OpenClients(name)
 
@@ -124,12 +130,12 @@ class Yadtq:
             self._settings = self.settings_with()
         return self._settings
 
-    def settings_with(self, **settings: Any) -> Settings:
+    def settings_with(self, **settings: Unpack[SettingsOptions]) -> Settings:
         """The app's settings with some replaced; None leaves one as it is. Raises `ConfigError`."""
         given = {name: value for name, value in settings.items() if value is not None}
         return Settings.load(**{**self._given, **given})
 
-    def configure(self, **settings: Any) -> None:
+    def configure(self, **settings: Unpack[SettingsOptions]) -> None:
         """Set or replace settings before the first client or worker; None leaves one as it is."""
         self._given.update({name: value for name, value in settings.items() if value is not None})
         self._settings = None

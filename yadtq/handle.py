@@ -8,7 +8,7 @@ from yadtq.errors import ResultUnreadable
 from yadtq.wire.codec import CodecError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from yadtq.wire.states import TaskStatus
 
@@ -60,5 +60,5 @@ class TaskHandle(Generic[R]):
         except CodecError as error:
             raise ResultUnreadable(self.id, str(error)) from error
 
-    def __await__(self) -> Any:
+    def __await__(self) -> Generator[Any, None, R]:
         return self.result().__await__()

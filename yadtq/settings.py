@@ -7,15 +7,65 @@ settings from `YADTQ_SUPERVISOR_<NAME>`), else from the default here. A secret m
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypedDict
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from yadtq.connections import Connections
 from yadtq.environment import EnvironmentSettings
 
-__all__ = ["Settings", "SupervisorSettings", "WorkerSettings"]
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["ClientOptions", "Settings", "SettingsOptions", "SupervisorSettings", "WorkerSettings"]
+
+
+class ClientOptions(TypedDict, total=False):
+    """The keywords of `YADTQClient`, for type checkers: those of `Settings`. None is the same as left out."""
+
+    kafka: str | None
+    redis: str | None
+    kafka_tls: bool | None
+    kafka_ca_file: str | None
+    kafka_cert_file: str | None
+    kafka_key_file: str | None
+    kafka_key_password: str | SecretStr | None
+    kafka_server_name: str | None
+    kafka_check_hostname: bool | None
+    kafka_sasl: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None
+    kafka_user: str | None
+    kafka_password: str | SecretStr | None
+    kafka_token: Callable[[], Awaitable[str]] | None
+    redis_user: str | None
+    redis_password: str | SecretStr | None
+    redis_credentials: object
+    redis_ca_file: str | None
+    redis_cert_file: str | None
+    redis_key_file: str | None
+    redis_key_password: str | SecretStr | None
+    redis_server_name: str | None
+    redis_check_hostname: bool | None
+    replication_factor: int | None
+    connect_timeout_s: float | None
+    submit_timeout_s: float | None
+    redis_timeout_s: float | None
+    kafka_request_timeout_s: float | None
+    result_ttl_s: int | None
+    queued_ttl_s: int | None
+    max_task_bytes: int | None
+    max_result_bytes: int | None
+    compress_over_bytes: int | None
+    max_pending_submits: int | None
+    lease_s: float | None
+    heartbeat_s: float | None
+    session_timeout_s: float | None
+
+
+class SettingsOptions(ClientOptions, total=False):
+    """The keywords of `Yadtq`."""
+
+    num_partitions: int | None
 
 
 class Settings(Connections):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from yadtq.client.client import AnyTask
     from yadtq.options import CallOptions
-    from yadtq.settings import Settings
+    from yadtq.settings import ClientOptions, Settings
     from yadtq.wire.heartbeat import Heartbeat
     from yadtq.wire.states import TaskStatus
 
@@ -48,7 +48,8 @@ class YADTQClient:
 
     num_partitions: least number of partitions of the task topics; existing topics are grown, never shrunk.
     app: a name, which is enough to submit tasks by their names, or a `Yadtq`, whose tasks are then known here.
-    kafka, redis, settings: see `yadtq.settings`; what is not given comes from `YADTQ_*`, or from a given `Yadtq`.
+    settings: kafka=, redis= and others, see `yadtq.settings`; what is not given comes from `YADTQ_*`,
+    or from a given `Yadtq`.
 
     Raises `ConfigError`, and `BrokerUnavailable` or `StoreUnavailable` after `connect_timeout_s`.
     """
@@ -58,17 +59,15 @@ class YADTQClient:
         num_partitions: int | None = None,
         *,
         app: str | Yadtq = "default",
-        kafka: str | None = None,
-        redis: str | None = None,
-        **settings: Any,
+        **settings: Unpack[ClientOptions],
     ) -> None:
         if isinstance(num_partitions, str | Yadtq):
             raise ConfigError("an app is given by its keyword: YADTQClient(app=...)")
         if not isinstance(app, Yadtq):
-            app = Yadtq(app, kafka=kafka, redis=redis, **settings)
+            app = Yadtq(app, **settings)
             loaded = app.settings
         else:
-            loaded = app.settings_with(kafka=kafka, redis=redis, **settings)
+            loaded = app.settings_with(**settings)
         self.app = app.name
         self._connection = _Connection(app, loaded, num_partitions)
         # Must not wait: the garbage collector runs anywhere, also in the thread that it would wait for.

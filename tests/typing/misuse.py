@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from yadtq import TaskContext, Yadtq
+from yadtq import TaskContext, TaskHandle, Yadtq
 from yadtq.sync import YADTQClient
 
 app = Yadtq("typing")
@@ -66,7 +66,12 @@ async def through_the_client() -> None:
         await client.submit(addition)  # E: call-overload
         handle = await client.submit(addition, 1, 2)
         text: str = await handle.result()  # E: assignment
-        print(text)
+        text = await handle  # E: assignment
+        text = await client.result(handle)  # E: arg-type
+        many: list[TaskHandle[str]] = await client.submit_many(addition, [(1, 2)])  # E: arg-type
+        await client.submit_many(addition, [1, 2])  # E: list-item
+        await client.submit_many(addition, [(1, 2)], {"retires": 3})  # E: call-overload
+        print(text, many)
 
 
 async def results() -> None:
@@ -91,3 +96,18 @@ def options_of_the_blocking_client(client: YADTQClient) -> None:
     client.submit_task("addition", [1], retries="three")  # E: arg-type
     client.submit_task("addition", [1], colour=1)  # E: call-arg
     client.submit_many("addition", [[1]], timeout="long")  # E: arg-type
+    client.submit_task("addition", "ab", timeout="1")  # E: arg-type
+    number: int = client.submit_task("addition", [1])  # E: assignment
+    client.get_result(5)  # E: arg-type
+    print(number)
+
+
+def settings() -> None:
+    Yadtq("shop", kafka=9092)  # E: arg-type
+    Yadtq("shop", kafak="h:1")  # E: call-arg
+    Yadtq("shop", lease_s="long")  # E: arg-type
+    Yadtq("shop", kafka_sasl="PLAINTEXT")  # E: arg-type
+    Yadtq("shop", include=[5])  # E: list-item
+    app.configure(lease=7)  # E: call-arg
+    YADTQClient(app="shop", kafak="h:1")  # E: call-arg
+    YADTQClient("shop")  # E: arg-type

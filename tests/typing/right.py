@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import assert_type
 
 from yadtq import Task, TaskContext, TaskHandle, TaskStatus, Yadtq
+from yadtq.sync import YADTQClient
 
 
 @dataclass
@@ -16,7 +17,7 @@ class State:
 
 
 @asynccontextmanager
-async def lifespan(app: Yadtq) -> AsyncIterator[State]:
+async def lifespan(app: Yadtq) -> AsyncGenerator[State, None]:
     yield State(app.name)
 
 
@@ -78,6 +79,26 @@ async def through_the_client() -> None:
         assert_type(await client.submit(greeting.options(queue="slow"), "you"), TaskHandle[str])
         async for ended in client.as_completed([handle]):
             assert_type(ended, TaskHandle[int])
-        await client.submit_many(addition, [(1, 2)], {"retries": 3, "timeout": None})
+        assert_type(await handle, int)
+        assert_type(await client.result(handle, 10), int)
+        assert_type(
+            await client.submit_many(addition, [(1, 2)], {"retries": 3, "timeout": None}), list[TaskHandle[int]]
+        )
+        assert_type(await client.submit_many(greeting.options(queue="slow"), [("you",)]), list[TaskHandle[str]])
+        by_names = await client.submit_many("addition", [[1, 2]])
+        print(by_names[0].id)
         by_name = await client.submit("addition", 100, 25)
         print(await by_name.result() + 1)
+
+
+def settings() -> None:
+    Yadtq("shop", kafka="h:1", redis="redis://h", num_partitions=8, lease_s=10, kafka_tls=True, include=["shop.mail"])
+    Yadtq("shop", kafka_sasl="PLAIN", kafka_user="u", kafka_password="p").configure(redis=None)
+
+
+def blocking() -> None:
+    with YADTQClient(4, app="shop", kafka="h:1", submit_timeout_s=3) as client:
+        assert_type(client.submit_task(addition, [1, 2], retries=3), str)
+        assert_type(client.submit_many("addition", [[1, 2], {"x": 1, "y": 2}]), list[str])
+        assert_type(client.get_status("id"), TaskStatus)
+        print(client.get_result("id", timeout=3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -46,3 +47,27 @@ def test_every_misuse_is_refused_and_nothing_else(findings):
     marks = expected(HERE / "misuse.py")
     assert len(marks) > 10
     assert findings["misuse.py"] == marks
+
+
+@pytest.fixture(scope="module", params=["standard", "strict", "recommended"])
+def lines_of_pyright(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[int]]:
+    """Of one run of basedpyright: the lines with errors. `standard` and `strict` are pyright's own rules."""
+    config = tmp_path_factory.mktemp("pyright") / "pyrightconfig.json"
+    files = [str(HERE / "right.py"), str(HERE / "misuse.py")]
+    settings = {"include": files, "extraPaths": [str(ROOT)], "pythonVersion": "3.11", "pythonPlatform": "Linux"}
+    config.write_text(json.dumps({**settings, "typeCheckingMode": request.param}))
+    command = [sys.executable, "-m", "basedpyright", "--outputjson", "--pythonpath", sys.executable, "-p", str(config)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=80, check=False)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    found: dict[str, set[int]] = defaultdict(set)
+    report = json.loads(done.stdout)
+    assert report["summary"]["filesAnalyzed"] >= 2
+    for each in report["generalDiagnostics"]:
+        if each["severity"] == "error":
+            found[Path(each["file"]).name].add(each["range"]["start"]["line"] + 1)
+    return found
+
+
+def test_pyright_and_basedpyright_agree(lines_of_pyright: dict[str, set[int]]) -> None:
+    assert lines_of_pyright["right.py"] == set()
+    assert lines_of_pyright["misuse.py"] == set(expected(HERE / "misuse.py"))

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from yadtq.errors import ConfigError
-from yadtq.settings import Settings, SupervisorSettings, WorkerSettings
+from yadtq.settings import Settings, SettingsOptions, SupervisorSettings, WorkerSettings
 
 ALL = (Settings, WorkerSettings, SupervisorSettings)
 
@@ -124,6 +124,10 @@ def test_all_problems_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     message = problem(redis="x", result_ttl_s=1)
     for name in ("num_partitions (YADTQ_NUM_PARTITIONS)", "redis (YADTQ_REDIS)", "result_ttl_s (YADTQ_RESULT_TTL_S)"):
         assert name in message
+
+
+def test_the_keywords_for_type_checkers_are_the_settings() -> None:
+    assert SettingsOptions.__annotations__.keys() == Settings.model_fields.keys()
 
 
 @pytest.mark.parametrize("model", ALL)

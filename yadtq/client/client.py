@@ -183,6 +183,17 @@ class Client:
         found, options = self._resolve(task, options)
         return self._handle(await self._submitter.submit(found, args, kwargs, options), found)
 
+    @overload
+    async def submit_many(
+        self,
+        task: Task[..., R] | BoundTask[..., R],
+        calls: Iterable[Sequence[Any] | dict[str, Any]],
+        options: CallOptions | None = None,
+    ) -> list[TaskHandle[R]]: ...
+    @overload
+    async def submit_many(
+        self, task: str, calls: Iterable[Sequence[Any] | dict[str, Any]], options: CallOptions | None = None
+    ) -> list[TaskHandle[Any]]: ...
     async def submit_many(
         self, task: AnyTask, calls: Iterable[Sequence[Any] | dict[str, Any]], options: CallOptions | None = None
     ) -> list[TaskHandle[Any]]:
@@ -245,7 +256,11 @@ class Client:
             raise ResultUnreadable(task_id, snapshot.problem)
         return snapshot.status
 
-    async def result(self, task: TaskHandle[R] | str, timeout: float | None = None) -> R | Any:
+    @overload
+    async def result(self, task: TaskHandle[R], timeout: float | None = None) -> R: ...
+    @overload
+    async def result(self, task: str, timeout: float | None = None) -> Any: ...
+    async def result(self, task: TaskHandle[Any] | str, timeout: float | None = None) -> Any:
         """See `TaskHandle.result`."""
         return await (self.handle(task) if isinstance(task, str) else task).result(timeout)
 
