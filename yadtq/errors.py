@@ -78,7 +78,7 @@ _YEAR_S = 31_536_000
 CONNECT = "connect"
 #: The least rights of an account on Redis, for all apps: as in docs/how-to/tls.md.
 REDIS_RIGHTS = (
-    "~yadtq:* &yadtq:* +ping +select +client|setinfo +eval +evalsha +time +set +mget +del +expire +rename +hset "
+    "~yadtq:* &yadtq:* +ping +select +eval +evalsha +time +set +mget +del +expire +rename +hset "
     "+hsetnx +hget +hmget +hgetall +hexists +hdel +publish +subscribe +unsubscribe"
 )
 

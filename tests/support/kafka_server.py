@@ -80,6 +80,10 @@ class KafkaServer(LocalServer):
         self._listeners: dict[str, int] = {"BROKER": self.port, "INTERNAL": reserve_port()}
         self._advertised: dict[str, str] = {"BROKER": advertised} if advertised else {}
         self._settings = {**SETTINGS, **(settings or {})}
+        #: Of listeners that are not PLAINTEXT.
+        self.protocols: dict[str, str] = {}
+        #: For the tool that makes the storage, such as users of SCRAM.
+        self.format_options: list[str] = []
         self._data = directory / "data"
         self._config = directory / "server.properties"
 
@@ -111,7 +115,9 @@ class KafkaServer(LocalServer):
         return {
             "listeners": ",".join(f"{name}://{address}" for name, address in {**at, "CONTROLLER": controller}.items()),
             "advertised.listeners": ",".join(f"{name}://{told[name]}" for name in at),
-            "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in (*at, "CONTROLLER")),
+            "listener.security.protocol.map": ",".join(
+                f"{name}:{self.protocols.get(name, 'PLAINTEXT')}" for name in (*at, "CONTROLLER")
+            ),
             "controller.quorum.bootstrap.servers": controller,
             "log.dirs": str(self._data),
         }
@@ -119,7 +125,11 @@ class KafkaServer(LocalServer):
     def _format(self) -> None:
         tool = [*self._java(), "kafka.tools.StorageTool", "format", "--standalone", "-t", cluster_id()]
         done = subprocess.run(
-            [*tool, "-c", str(self._config)], capture_output=True, text=True, timeout=self.start_timeout_s, check=False
+            [*tool, "-c", str(self._config), *self.format_options],
+            capture_output=True,
+            text=True,
+            timeout=self.start_timeout_s,
+            check=False,
         )
         if done.returncode:
             raise RuntimeError(f"formatting Kafka's storage failed:\n{done.stdout}{done.stderr}")
@@ -132,7 +142,8 @@ class KafkaServer(LocalServer):
 
     def _answers(self) -> bool:
         """Metadata that names a broker: an open port alone does not mean that requests are processed yet."""
-        with socket.create_connection((self.host, self.port), timeout=5) as connection:
+        # By the listener that never asks for a login.
+        with socket.create_connection((self.host, self._listeners["INTERNAL"]), timeout=5) as connection:
             # Metadata (3), version 4: correlation id 1, no client id, no topics, no auto-creation.
             request = struct.pack(">hhihib", 3, 4, 1, -1, 0, 0)
             connection.sendall(struct.pack(">i", len(request)) + request)

@@ -18,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.client import AIOKafkaClient
 from aiokafka.consumer.fetcher import FetchError, FetchResult
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
     InconsistentGroupProtocolError,
     InvalidSessionTimeoutError,
@@ -29,13 +30,14 @@ from aiokafka.errors import (
 from yadtq.broker.contact import Refusal, refusal
 from yadtq.broker.quiet import quieten
 from yadtq.errors import BrokerUnavailable, ConfigError
+from yadtq.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator
 
     from aiokafka import TopicPartition
 
-__all__ = ["committed", "connected", "fetched", "health", "led_to", "may_pass", "stopped", "wire"]
+__all__ = ["advice_for", "committed", "connected", "fetched", "health", "led_to", "may_pass", "stopped", "wire"]
 
 log = logging.getLogger("yadtq.broker")
 
@@ -51,8 +53,12 @@ _SETTINGS: dict[type[BaseException] | None, str] = {
     "between their group.min.session.timeout.ms (6 s by default) and group.max.session.timeout.ms",
     InconsistentGroupProtocolError: "a client that is no worker of this version is in the consumer group: stop it, or give "
     "the app another name",
-    GroupAuthorizationFailedError: "this Kafka user may not use the consumer group: grant it READ on the group",
-    TopicAuthorizationFailedError: "this Kafka user may not use the topic: grant it DESCRIBE, READ and WRITE",
+    GroupAuthorizationFailedError: "this Kafka user may not use the consumer group ({}): grant it READ and DESCRIBE on it, "
+    "or see kafka_user (YADTQ_KAFKA_USER)",
+    TopicAuthorizationFailedError: "this Kafka user may not use the topic ({}): grant it DESCRIBE, READ and WRITE, or see "
+    "kafka_user (YADTQ_KAFKA_USER)",
+    ClusterAuthorizationFailedError: "this Kafka user may not do this on the cluster ({}): grant it CREATE on topics, or "
+    "see kafka_user (YADTQ_KAFKA_USER)",
 }
 
 
@@ -88,7 +94,7 @@ async def connected(
                 await asyncio.sleep(_RETRY_S)
     except TimeoutError as error:
         problem = problem or error
-    advice = str(problem) if isinstance(problem, Refusal) else _SETTINGS.get(type(problem))
+    advice = advice_for(problem)
     if advice is not None and at_start:
         raise ConfigError(f"{what}: {advice}") from problem
     reason = advice or str(problem) or f"no answer within {seconds:g} s"
@@ -96,6 +102,15 @@ async def connected(
     if not led and _is_no_contact(problem):
         led = "; is it running, and is YADTQ_KAFKA right?"
     raise BrokerUnavailable(f"{what}: {reason}{led}") from problem
+
+
+def advice_for(problem: BaseException | None) -> str | None:
+    """What to change, if only a changed setting or another right can help."""
+    if problem is None or isinstance(problem, Refusal):
+        return None if problem is None else str(problem)
+    advice = _SETTINGS.get(type(problem))
+    named = ", ".join(str(argument) for argument in problem.args) if isinstance(problem, KafkaError) else ""
+    return advice.format(shown(named) if named else "what it asked for") if advice else None
 
 
 async def _one_try(
@@ -106,6 +121,10 @@ async def _one_try(
     try:
         with _bootstrapping():
             await (client.bootstrap() if isinstance(client, AIOKafkaClient) else client.start())
+        inner = client if isinstance(client, AIOKafkaClient) else wire(client)
+        if inner._sasl_mechanism == "OAUTHBEARER" and not inner.cluster.brokers():
+            # aiokafka does not read that a token was refused, and takes the answer for metadata without brokers.
+            raise KafkaConnectionError("it answers, but names no brokers")
         if prepare is not None:
             await prepare(client)
     except BaseException:

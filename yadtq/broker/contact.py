@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator, create_conn
 from aiokafka.errors import (
     IllegalSaslStateError,
+    KafkaConnectionError,
     KafkaError,
     SaslAuthenticationFailed,
     UnsupportedSaslMechanismError,
@@ -40,6 +41,9 @@ _API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
 class Refusal(KafkaError):  # type: ignore[misc]
     """With these settings the brokers can't be used, and waiting does not help. Its text is for users."""
 
+    def __str__(self) -> str:
+        return str(self.args[0])  # aiokafka's puts the name of the class in front
+
 
 class Seen(NamedTuple):
     """What a second look has found. mechanisms: of SASL, that the port offers; none if it takes no login. token: what the
@@ -60,14 +64,14 @@ async def refusal(hosts: Iterable[tuple[str, int, Any]], options: Mapping[str, A
     for host, port, _ in hosts:
         if (problem := await _tried(host, port, options)) is None:
             continue
+        if (absent := next((error for error in causes(problem) if isinstance(error, NoToken)), None)) is not None:
+            return absent
         protocol, sasl = options["security_protocol"], options["sasl_mechanism"]
         asked = verdict(problem, protocol, sasl, Seen())
         if asked is None and _is_there(problem):
             asked = verdict(problem, protocol, sasl, await _look(host, port, options))
         if asked is not None:
             return Refusal(asked)
-        if isinstance(problem, NoToken):
-            return problem
     return None
 
 
@@ -118,19 +122,19 @@ async def _tried(host: str, port: int, options: Mapping[str, Any]) -> BaseExcept
     connection: AIOKafkaConnection | None = None
     try:
         connection = await create_conn(host, port, **options)
-        await connection.send(MetadataRequest([]))
+        answer = await connection.send(MetadataRequest([]))
+        return None if answer.brokers else KafkaConnectionError("it answers, but names no brokers")
     except Exception as error:  # whatever it is: it is only looked at
         return error
     finally:
         if connection is not None:
             connection.close()
-    return None
 
 
 async def _look(host: str, port: int, options: Mapping[str, Any]) -> Seen:
     protocol, sasl = options["security_protocol"], options["sasl_mechanism"]
     encrypted = protocol.endswith("SSL")
-    if encrypted and len(await plain_answer(host, port, _API_VERSIONS)) > 4:
+    if encrypted and (await plain_answer(host, port, _API_VERSIONS))[4:8] == _API_VERSIONS[8:12]:  # correlation id
         return Seen(plain=True)
     if not encrypted and await speaks_tls(host, port):
         return Seen(tls=True)

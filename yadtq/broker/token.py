@@ -19,6 +19,9 @@ class NoToken(KafkaError):  # type: ignore[misc]
 
     retriable = True
 
+    def __str__(self) -> str:
+        return str(self.args[0])  # aiokafka's puts the name of the class in front
+
 
 class Tokens(AbstractTokenProvider):  # type: ignore[misc]
     """What aiokafka asks. source: an async function, or an `AbstractTokenProvider`, which may have extensions."""

@@ -17,10 +17,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
 
-from yadtq.broker.aiokafka_life import connected, led_to, may_pass, stopped, wire
+from yadtq.broker.aiokafka_life import advice_for, connected, led_to, may_pass, stopped, wire
 from yadtq.broker.connecting import connection_options
 from yadtq.broker.metadata import topics_as_they_are, until_there
-from yadtq.errors import BrokerUnavailable, TopicMismatch
+from yadtq.errors import BrokerUnavailable, ConfigError, TopicMismatch
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterable, Mapping
@@ -146,6 +146,8 @@ async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
         reason = f"no answer about topics within {settings.connect_timeout_s:g} s"
         raise BrokerUnavailable(f"{what}: {reason}{led_to(admin)}") from None
     except KafkaError as error:
+        if (advice := advice_for(error)) is not None:
+            raise ConfigError(f"{what}: {advice}") from error
         raise BrokerUnavailable(f"{what}: topics: {str(error) or type(error).__name__}{led_to(admin)}") from error
     finally:
         await stopped(admin, _STOP_S)
@@ -249,7 +251,11 @@ async def _configs(admin: AIOKafkaAdminClient, topics: Collection[str]) -> dict[
     responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics])
     found: dict[str, dict[str, Config]] = {}
     for response in responses:
-        for _code, _message, _type, topic, entries in response.resources:
+        for code, message, _type, topic, entries in response.resources:
+            if code:  # hosted services may forbid it
+                problem = message or for_code(code).__name__
+                log.warning("topic %s: its configuration can't be read, so it is not checked: %s", topic, problem)
+                continue
             # Before version 1 the fourth was "is it the default".
             found[topic] = {name: Config(value, source == _ON_THE_TOPIC) for name, value, _, source, *_ in entries}
     return found
