@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from yadtq.errors import ConfigError, UnknownTask
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from yadtq.task import Task
 
@@ -17,8 +17,10 @@ __all__ = ["Registry"]
 class Registry:
     """Name to task. A name is on the wire: renaming a task orphans what is queued under the old name."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: Iterable[Task[Any, Any]] = ()) -> None:
+        """own: tasks of YADTQ itself, which are found by their names and not listed."""
         self._tasks: dict[str, Task[Any, Any]] = {}
+        self._own = {task.name: task for task in own}
 
     def add(self, task: Task[Any, Any]) -> None:
         """A function that is defined again, as by a notebook's cell, takes the place of its former self.
@@ -34,11 +36,11 @@ class Registry:
         self._tasks[task.name] = task
 
     def find(self, name: str) -> Task[Any, Any] | None:
-        return self._tasks.get(name)
+        return self._tasks.get(name) or self._own.get(name)
 
     def get(self, name: str) -> Task[Any, Any]:
         """Raises `UnknownTask`."""
-        task = self._tasks.get(name)
+        task = self.find(name)
         if task is None:
             raise UnknownTask(name, list(self._tasks))
         return task

@@ -28,7 +28,16 @@ if TYPE_CHECKING:
     from yadtq.settings import Settings
     from yadtq.wire.names import TopicNames
 
-__all__ = ["Config", "check_topics", "provision", "task_topic_problem", "topics_of", "unset"]
+__all__ = [
+    "Config",
+    "TopicsSeen",
+    "check_topics",
+    "provision",
+    "seen_topics",
+    "task_topic_problem",
+    "topics_of",
+    "unset",
+]
 
 log = logging.getLogger("yadtq.broker")
 
@@ -131,6 +140,24 @@ async def check_topics(settings: Settings, topics: Collection[str]) -> list[str]
             elif changes:
                 await _set(admin, topic, configs, changes)
     return problems
+
+
+class TopicsSeen(NamedTuple):
+    """What exists. configs: of the topics whose configuration may be read."""
+
+    brokers: int
+    partitions: Mapping[str, int]
+    configs: Mapping[str, Mapping[str, Config]]
+
+
+async def seen_topics(settings: Settings, topics: Collection[str]) -> TopicsSeen:
+    """Look at these topics and change nothing. Raises `BrokerUnavailable`, or `ConfigError` if waiting won't help."""
+    async with _admin(settings) as admin:
+        found = await topics_as_they_are(wire(admin), topics)
+        brokers = len((await admin.describe_cluster())["brokers"])
+        return TopicsSeen(
+            brokers, {topic: info.partitions for topic, info in found.items()}, await _configs(admin, sorted(found))
+        )
 
 
 @asynccontextmanager

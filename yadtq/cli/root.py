@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from yadtq.cli import demo, dev, tasks, workers
+from yadtq.cli import check, demo, dev, tasks, workers
 from yadtq.errors import ConfigError, YadtqError
 from yadtq.shown import shown
 
@@ -23,6 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("check")(check.check)
 app.command("demo")(demo.demo)
 app.command("dev")(dev.dev)
 app.command("submit", context_settings={"ignore_unknown_options": True})(tasks.submit)
