@@ -18,7 +18,7 @@ from yadtq.client.current import OpenClients
 from yadtq.errors import ConfigError
 from yadtq.modules import checked_names, exists, import_all
 from yadtq.outside import Outside, Place
-from yadtq.registry import Registry
+from yadtq.registry import PING, Registry
 from yadtq.runtime.clock import SystemClock
 from yadtq.settings import Settings
 from yadtq.store.redis import RedisStore
@@ -56,6 +56,10 @@ class _Decorator(Protocol):
     def __call__(self, function: Callable[..., Any], /) -> Task[Any, Any]: ...
 
 
+async def _ping() -> str:
+    return "pong"
+
+
 class Yadtq:
     """The tasks that belong together, and their settings.
 
@@ -83,10 +87,10 @@ class Yadtq:
             raise ConfigError("lifespan is a function that takes the app and gives an async context manager")
         self.name = name
         self.lifespan = lifespan
-        self._registry = Registry()
         self._given: dict[str, Any] = dict(settings)
         self._settings: Settings | None = None
         self._clients = OpenClients(name)
+        self._registry = Registry([Task(_ping, submitter=self._clients.current, options={"name": PING})])
 
     def __repr__(self) -> str:
         return f"Yadtq({self.name!r}, tasks={[task.name for task in self._registry]})"

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
     from yadtq.task import Task
 
-__all__ = ["Registry"]
+__all__ = ["PING", "Registry"]
+
+#: A task that every app has: it shows that a worker takes tasks and that its results arrive.
+PING = "yadtq.ping"
 
 
 class Registry:

@@ -101,3 +101,34 @@ def test_workers(yadtq, app_name):
     eventually_blocking(one_runs)
     assert os.uname().nodename[:4] in out
     assert yadtq("workers", "--app", app_name) == (0, "no live workers", "")
+
+
+@pytest.mark.smoke
+def test_check_looks_at_everything_and_a_task_goes_round(yadtq):
+    status, out, err = yadtq("check", "--json")
+    assert (status, err) == (0, "")
+    said = json.loads(out)
+    assert said["ok"] is True
+    states = {line["what"]: line["state"] for line in said["checks"]}
+    assert {
+        "settings",
+        "kafka",
+        "redis",
+        "redis version",
+        "clock of redis",
+        "clock of kafka",
+        "workers",
+    } <= states.keys()
+    assert states["round trip"] == "ok"
+    text = next(line["text"] for line in said["checks"] if line["what"] == "round trip")
+    assert "answered in" in text
+    assert "failed" not in states.values()
+
+
+def test_check_of_an_app_that_nobody_runs(yadtq, app_name):
+    status, out, _ = yadtq("check", "--app", app_name)
+    assert status == 0
+    assert "warning  workers: none is running" in out
+    assert yadtq("check", "--app", app_name)[1].count("is not there yet") == out.count("is not there yet") > 0, (
+        "read-only"
+    )

@@ -28,6 +28,11 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("logging/__init__.py", "emit"): "logs are lines to stderr, as everywhere in Python",
     ("yadtq/sync.py", "call"): "the blocking client, also inside a notebook's loop: to block is what it is for",
     ("yadtq/embedded/datadir.py", "_open"): "of a program of its own that serves no tasks: see NOT_WATCHED",
+    ("yadtq/runtime/tls.py", "_read"): "certificates of a few kB, when a process starts and when they were renewed",
+    (
+        "yadtq/runtime/tls.py",
+        "_times",
+    ): "three inodes for each new connection, to see whether certificates were renewed",
     ("yadtq/worker/facts.py", "rss_bytes"): "a file of /proc is memory of the kernel: there is no disk to wait for",
 }
 

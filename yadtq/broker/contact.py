@@ -6,11 +6,13 @@ error can say what the broker answered, and which setting to look at.
 
 from __future__ import annotations
 
-import ssl
+import asyncio
 import struct
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator, create_conn
+import anyio
+from aiokafka.conn import AIOKafkaConnection, OAuthAuthenticator
 from aiokafka.errors import (
     IllegalSaslStateError,
     KafkaConnectionError,
@@ -27,12 +29,13 @@ from yadtq.runtime.tls import tls_problem
 from yadtq.shown import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
 __all__ = ["Refusal", "Seen", "refusal", "verdict"]
 
 _LOGIN = "kafka_user, kafka_password (YADTQ_KAFKA_USER, YADTQ_KAFKA_PASSWORD)"
 _SASL = "kafka_sasl (YADTQ_KAFKA_SASL)"
+_CLOSE_S = 1.0
 _TLS = "kafka_tls (YADTQ_KAFKA_TLS)"
 #: ApiVersions (18), version 0: correlation id 1, no client id.
 _API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
@@ -59,7 +62,7 @@ class Seen(NamedTuple):
 async def refusal(hosts: Iterable[tuple[str, int, Any]], options: Mapping[str, Any]) -> KafkaError | None:
     """A `Refusal`, if waiting does not help, or `NoToken`; None if nothing is known, or nothing is there to be asked.
 
-    hosts: of the bootstrap servers. options: of `create_conn`.
+    hosts: of the bootstrap servers. options: of an `AIOKafkaConnection`.
     """
     for host, port, _ in hosts:
         if (problem := await _tried(host, port, options)) is None:
@@ -118,17 +121,25 @@ def _is_there(problem: BaseException) -> bool:
     return not any(isinstance(error, ConnectionRefusedError) for error in causes(problem))
 
 
-async def _tried(host: str, port: int, options: Mapping[str, Any]) -> BaseException | None:
-    connection: AIOKafkaConnection | None = None
+@asynccontextmanager
+async def _connection(host: str, port: int, options: Mapping[str, Any]) -> AsyncIterator[AIOKafkaConnection]:
+    connection = AIOKafkaConnection(host, port, **options)
     try:
-        connection = await create_conn(host, port, **options)
-        answer = await connection.send(MetadataRequest([]))
-        return None if answer.brokers else KafkaConnectionError("it answers, but names no brokers")
+        await connection.connect()
+        yield connection
+    finally:
+        if (closed := connection.close()) is not None:
+            with anyio.move_on_after(_CLOSE_S):
+                await asyncio.shield(closed)
+
+
+async def _tried(host: str, port: int, options: Mapping[str, Any]) -> BaseException | None:
+    try:
+        async with _connection(host, port, options) as connection:
+            answer = await connection.send(MetadataRequest([]))
+            return None if answer.brokers else KafkaConnectionError("it answers, but names no brokers")
     except Exception as error:  # whatever it is: it is only looked at
         return error
-    finally:
-        if connection is not None:
-            connection.close()
 
 
 async def _look(host: str, port: int, options: Mapping[str, Any]) -> Seen:
@@ -139,20 +150,16 @@ async def _look(host: str, port: int, options: Mapping[str, Any]) -> Seen:
     if not encrypted and await speaks_tls(host, port):
         return Seen(tls=True)
     bare = {**options, "security_protocol": "SSL" if encrypted else "PLAINTEXT"}
-    connection: AIOKafkaConnection | None = None
     try:
-        connection = await create_conn(host, port, **bare)
-        answer = await connection.send(SaslHandShakeRequest(sasl or "PLAIN"))
-        offered = tuple(shown(name) for name in answer.enabled_mechanisms)
-        token = ""
-        if protocol.startswith("SASL") and sasl == "OAUTHBEARER" and sasl in offered:
-            token = await _said_of_token(connection, options["sasl_oauth_token_provider"])
-        return Seen(mechanisms=offered, token=token)
-    except (KafkaError, OSError, TimeoutError, ssl.SSLError):
+        async with _connection(host, port, bare) as connection:
+            answer = await connection.send(SaslHandShakeRequest(sasl or "PLAIN"))
+            offered = tuple(shown(name) for name in answer.enabled_mechanisms)
+            token = ""
+            if protocol.startswith("SASL") and sasl == "OAUTHBEARER" and sasl in offered:
+                token = await _said_of_token(connection, options["sasl_oauth_token_provider"])
+            return Seen(mechanisms=offered, token=token)
+    except (KafkaError, OSError, TimeoutError):
         return Seen()
-    finally:
-        if connection is not None:
-            connection.close()
 
 
 async def _said_of_token(connection: AIOKafkaConnection, tokens: Any) -> str:

@@ -73,10 +73,10 @@ class KafkaProducer:
         self._partitioner = DefaultPartitioner()
 
     async def start(self) -> None:
-        """Connect. Raises `BrokerUnavailable` after `connect_timeout_s`."""
-        self._producer = await self._connected()
+        """Connect. Raises `BrokerUnavailable` after `connect_timeout_s`, `ConfigError` if waiting does not help."""
+        self._producer = await self._connected(at_start=True)
 
-    async def _connected(self) -> AIOKafkaProducer:
+    async def _connected(self, *, at_start: bool = False) -> AIOKafkaProducer:
         options = connection_options(self._settings)
         return await connected(
             lambda: AIOKafkaProducer(
@@ -84,6 +84,7 @@ class KafkaProducer:
             ),
             self._settings.connect_timeout_s,
             f"Kafka at {self._settings.kafka}",
+            at_start=at_start,
         )
 
     async def append(self, records: Sequence[OutRecord]) -> None:

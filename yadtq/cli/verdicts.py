@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from yadtq.broker.topics import TopicsSeen, task_topic_problem
 from yadtq.errors import BrokerUnavailable, ConfigError, StoreUnavailable
 from yadtq.shown import shown
 from yadtq.wire.exits import DRAINED, FAILED, MISCONFIGURED, UNREACHABLE
-from yadtq.wire.heartbeat import Heartbeat
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from yadtq.wire.heartbeat import Heartbeat
 
 __all__ = ["Line", "clock", "failed", "redis_server", "round_trip", "status_of", "topics", "workers"]
 
@@ -63,7 +66,9 @@ def topics(wanted: Mapping[str, tuple[int, Mapping[str, str]]], tasks: Sequence[
             text = f"{count} partitions; its configuration can't be read: grant DESCRIBE_CONFIGS to have it checked"
             lines.append(Line(what, "warning", text))
         elif topic in tasks and count < partitions:
-            text = f"{count} partitions, num_partitions asks for {partitions}: existing topics are not grown by themselves"
+            text = (
+                f"{count} partitions, num_partitions asks for {partitions}: existing topics are not grown by themselves"
+            )
             lines.append(Line(what, "warning", text))
         else:
             lines.append(Line(what, "ok", f"{count} partition{'s' if count != 1 else ''}"))
