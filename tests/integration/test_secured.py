@@ -97,7 +97,7 @@ async def _no_connection_is_left(secured: Secured) -> AsyncIterator[None]:
     ports = {secured.kafka.port, *secured.kafka.ports.values(), secured.redis.port, secured.redis.tls_port}
 
     def left() -> list[object]:
-        return [each for each in psutil.Process().net_connections() if len(each.raddr) == 2 and each.raddr[1] in ports]
+        return [each for each in psutil.Process().net_connections() if getattr(each.raddr, "port", None) in ports]
 
     await eventually(lambda: not left(), timeout=10, what="the end of all connections")
 
@@ -171,7 +171,7 @@ class TestEverythingWorks:
             supervisor.terminate()
             assert supervisor.wait(60) == 0, log.read_text()
         assert PASSWORD not in log.read_text()
-        assert "rror" not in log.read_text().replace("errors", "")
+        assert " ERROR   yadtq" not in log.read_text()
 
     @pytest.mark.parametrize("sasl", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "certificate"])
     async def test_each_way_to_log_in(self, secured: Secured, app_name: str, sasl: str) -> None:
@@ -182,13 +182,13 @@ class TestEverythingWorks:
                 "kafka_cert_file": secured.client.cert,
                 "kafka_key_file": secured.client.key,
             }
-            secured.kafka.allow("*")  # the owner of a certificate has a long name
+            secured.kafka.allow("client")
         else:
             given |= {"kafka_sasl": sasl, "kafka_token": good_token} if sasl == "OAUTHBEARER" else login(sasl)
         app = Yadtq(app_name, **given)
         async with app.client(num_partitions=1) as client:
-            handle = await client.submit("add", 1, 2)
-            assert (await handle.status()).value in ("QUEUED", "SCHEDULED")
+            assert (await client.submit("add", 1, 2)).id
+            assert await client.workers() == []
 
 
 #: The settings that are wrong, and what the message says.
@@ -262,8 +262,11 @@ REDIS: dict[str, tuple[dict[str, Any], str]] = {
         "refused the login: .*WRONGPASS.*redis_password|invalid username.*",
     ),
     "no login": ({"redis_user": None, "redis_password": None}, "refused the login: .*redis_user"),
-    "wrong CA": ({"redis_ca_file": "OTHER"}, "local issuer certificate.*redis_ca_file"),
-    "not the system's CA": ({"redis_ca_file": None}, "local issuer certificate.*redis_ca_file"),
+    "wrong CA": ({"redis_ca_file": "OTHER"}, "(local issuer certificate|self-signed certificate in).*redis_ca_file"),
+    "not the system's CA": (
+        {"redis_ca_file": None},
+        "(local issuer certificate|self-signed certificate in).*redis_ca_file",
+    ),
     "wrong name": ({"redis_server_name": "x.example"}, "not valid for 'x.example'.*redis_server_name"),
     "expired": ({"redis": "EXPIRED"}, "certificate has expired; renew it"),
     "TLS to a plain port": ({"redis": "PLAIN"}, "does not speak TLS on this port: see redis"),
@@ -303,7 +306,7 @@ async def test_a_right_that_is_missing_on_redis_is_named(secured: Secured, app_n
     await asyncio.to_thread(make)
     store = Yadtq(app_name, **secured.redis_settings(redis_user="less", redis_password="p")).outside().store
     try:
-        with pytest.raises(StoreRefused, match=r"PUBLISH: .*NOPERM|permission.*ACL SETUSER"):
+        with pytest.raises(StoreRefused, match=r"PUBLISH: .*ACL SETUSER"):
             await store.start()
     finally:
         await store.aclose()

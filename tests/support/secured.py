@@ -93,6 +93,7 @@ def _kafka_settings(certificates: Certificates, server: Certificate, old: Certif
         "ssl.truststore.type": "PEM",
         "ssl.truststore.location": certificates.ca_file,
         "listener.name.mtls.ssl.client.auth": "required",
+        "listener.name.mtls.ssl.principal.mapping.rules": "RULE:^CN=([^,]+).*$/$1/,DEFAULT",
         "listener.name.expired.ssl.keystore.type": "PEM",
         "listener.name.expired.ssl.keystore.location": old.both,
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",

@@ -86,9 +86,9 @@ async def connected(
                 try:
                     return await _one_try(make, prepare, tries)
                 except (KafkaError, OSError) as error:
-                    problem = error
-                    if _is_no_contact(error) and tries:
-                        problem = await refusal(*_way_in(tries[-1])) or error
+                    problem = problem or error  # the deadline may end the look for a better reason
+                    reason = await refusal(*_way_in(tries[-1])) if _is_no_contact(error) and tries else None
+                    problem = reason or error
                     if not may_pass(problem):
                         break
                 await asyncio.sleep(_RETRY_S)

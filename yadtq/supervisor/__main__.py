@@ -25,6 +25,7 @@ from yadtq.supervisor.process import Spawner
 from yadtq.supervisor.slots import SlotLocks
 from yadtq.supervisor.supervisor import Intent
 from yadtq.wire.exits import FAILED, MISCONFIGURED, UNREACHABLE
+from yadtq.wire.inherited import handed_on
 
 if TYPE_CHECKING:
     from yadtq.app import Yadtq
@@ -66,12 +67,6 @@ def worker_command(arguments: argparse.Namespace) -> list[str]:
     return command
 
 
-def worker_environment(arguments: argparse.Namespace) -> dict[str, str]:
-    """The addresses may contain passwords, and all users can read a command line."""
-    given = {"YADTQ_KAFKA": arguments.kafka, "YADTQ_REDIS": arguments.redis}
-    return {name: value for name, value in given.items() if value is not None}
-
-
 def obey_signals(supervisor: Supervisor) -> None:
     loop = asyncio.get_running_loop()
     for number, intent in _SIGNALS.items():
@@ -109,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.events_fd is not None:
             _write_events_to(arguments.events_fd)
         app = load_app(arguments.app)
-        app.configure(kafka=arguments.kafka, redis=arguments.redis)
+        app.configure(**handed_on(os.environ, kafka=arguments.kafka, redis=arguments.redis))
         own = SupervisorSettings.load(workers=arguments.workers)
         options = WorkerSettings.load(concurrency=arguments.concurrency, queues=arguments.queues)
         if own.grace_s <= options.grace_s:
@@ -117,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
                 f"YADTQ_SUPERVISOR_GRACE_S ({own.grace_s:g}) must be above YADTQ_WORKER_GRACE_S ({options.grace_s:g}): "
                 "a worker needs its whole grace and a moment more to give back what it could not finish"
             )
-        spawn = Spawner(worker_command(arguments), worker_environment(arguments))
+        spawn = Spawner(worker_command(arguments))
         return asyncio.run(supervise(app, own, options.queues or app.queues, spawn))
     except ConfigError as error:
         print(f"yadtq: {error}", file=sys.stderr)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
-__all__ = ["Inherited"]
+__all__ = ["Inherited", "handed_on"]
 
 _NAMES = {
     "slot": "YADTQ_SLOT",
@@ -17,6 +17,22 @@ _NAMES = {
     "lock": "YADTQ_SLOT_LOCK",
     "pipe": "YADTQ_PIPE",
 }
+
+
+#: Servers that a command line has named: they go before what the code of the app says, in all processes under it.
+_SERVERS = {"kafka": "YADTQ_SLOT_KAFKA", "redis": "YADTQ_SLOT_REDIS"}
+
+
+def handed_on(environ: MutableMapping[str, str], **given: str | None) -> dict[str, str | None]:
+    """The servers that a process is told to use: by its own command line, else by that of its parent.
+
+    Puts them into `environ`, from which its children get them: a URL may contain a password, and all users can read a
+    command line.
+    """
+    for name, variable in _SERVERS.items():
+        if (value := given.get(name)) is not None:
+            environ[variable] = value
+    return {name: environ.get(variable) for name, variable in _SERVERS.items()}
 
 
 class Inherited(NamedTuple):

@@ -21,7 +21,7 @@ from yadtq.execution.tasklog import mark_records
 from yadtq.runtime.logs import log_to_stderr
 from yadtq.settings import WorkerSettings
 from yadtq.wire import exits
-from yadtq.wire.inherited import Inherited
+from yadtq.wire.inherited import Inherited, handed_on
 from yadtq.worker.logs import quieten_aiokafka
 from yadtq.worker.parent import report_to_supervisor
 from yadtq.worker.process import leave, protect_from_forks, run_to_its_end
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
         os.set_inheritable(lock, False)
     try:
         app = load_app(arguments.app)
-        app.configure(kafka=arguments.kafka, redis=arguments.redis)
+        app.configure(**handed_on(os.environ, kafka=arguments.kafka, redis=arguments.redis))
         options = WorkerSettings.load(concurrency=arguments.concurrency, queues=arguments.queues)
 
         async def start() -> None:

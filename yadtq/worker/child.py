@@ -36,6 +36,7 @@ from yadtq.runtime.service import first_cause
 from yadtq.settings import WorkerSettings
 from yadtq.wire import exits
 from yadtq.wire.envelope import decode_envelope
+from yadtq.wire.inherited import handed_on
 from yadtq.worker.facts import rss_bytes
 from yadtq.worker.lifespan import lifespan_of
 from yadtq.worker.process import protect_from_forks, run_to_its_end
@@ -174,6 +175,7 @@ def main() -> int:
     logging.raiseExceptions = False  # as in the worker
     mark_records()
     app = load_app(sys.argv[1])
+    app.configure(**handed_on(os.environ))
     protect_from_forks(answers)  # whoever holds it would hide our end from the parent
     status = exits.DRAINED
     try:
