@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
@@ -20,19 +20,26 @@ _NAMES = {
 
 
 #: Servers that a command line has named: they go before what the code of the app says, in all processes under it.
-_SERVERS = {"kafka": "YADTQ_SLOT_KAFKA", "redis": "YADTQ_SLOT_REDIS"}
+_KAFKA, _REDIS = "YADTQ_SLOT_KAFKA", "YADTQ_SLOT_REDIS"
 
 
-def handed_on(environ: MutableMapping[str, str], **given: str | None) -> dict[str, str | None]:
+class Servers(TypedDict):
+    """Settings, as keywords of `Yadtq.configure`."""
+
+    kafka: str | None
+    redis: str | None
+
+
+def handed_on(environ: MutableMapping[str, str], *, kafka: str | None = None, redis: str | None = None) -> Servers:
     """The servers that a process is told to use: by its own command line, else by that of its parent.
 
     Puts them into `environ`, from which its children get them: a URL may contain a password, and all users can read a
     command line.
     """
-    for name, variable in _SERVERS.items():
-        if (value := given.get(name)) is not None:
+    for variable, value in ((_KAFKA, kafka), (_REDIS, redis)):
+        if value is not None:
             environ[variable] = value
-    return {name: environ.get(variable) for name, variable in _SERVERS.items()}
+    return {"kafka": environ.get(_KAFKA), "redis": environ.get(_REDIS)}
 
 
 class Inherited(NamedTuple):
