@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--stack",
-        choices=("kafka", "embedded", "both"),
-        help="servers to test against; both: tests marked smoke run on each (default: real Kafka where it can be run)",
+        choices=("kafka", "embedded", "both", "secured"),
+        help="servers to test against; both: tests marked smoke run on each; secured: with TLS, logins and "
+        "least rights, for the smoke set (default: real Kafka where it can be run)",
     )
     parser.addoption("--loop", choices=("asyncio", "uvloop"), default="asyncio", help="event loop of the async tests")
 
@@ -124,7 +125,7 @@ def _fetch_kafka() -> None:
 
 def _will_run_kafka(session: pytest.Session) -> bool:
     used = {name for item in session.items for name in getattr(item, "fixturenames", ())}
-    shared = "stack" in used and stacks.choose(session.config.getoption("--stack")) == "kafka"
+    shared = "stack" in used and stacks.choose(session.config.getoption("--stack")) != "embedded"
     return "kafka_server" in used or (shared and not os.environ.get("YADTQ_TEST_KAFKA"))
 
 

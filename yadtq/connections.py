@@ -7,7 +7,7 @@ certificate that nobody checks.
 from __future__ import annotations
 
 import re
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -16,7 +16,10 @@ from pydantic_settings import SettingsConfigDict
 from yadtq.environment import EnvironmentSettings
 from yadtq.shown import shown_value
 
-__all__ = ["Connections"]
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+__all__ = ["Connections", "forget_connections"]
 
 #: Parameters of a Redis URL that are secrets, with the setting that each is.
 _IN_QUERY = {"password": "redis_password", "ssl_password": "redis_key_password"}
@@ -208,3 +211,9 @@ def _files(settings: Connections, server: str, is_encrypted: bool, needed: str) 
         if re.search("key_(file|password)$", name) and getattr(settings, f"{server}_cert_file") is None:
             return f"{name} belongs to a certificate: set {server}_cert_file (YADTQ_{server.upper()}_CERT_FILE) too"
     return None
+
+
+def forget_connections(environ: MutableMapping[str, str]) -> None:
+    """Remove what the environment says of other servers: for a program that brings servers of its own."""
+    for variable in Connections.variables():
+        environ.pop(variable, None)

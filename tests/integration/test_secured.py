@@ -17,7 +17,7 @@ from confluent_kafka.admin import ResourceType  # type: ignore[attr-defined]
 from tests.support import kafka_jars, redis_server, stacks
 from tests.support.certificates import Certificates
 from tests.support.poll import eventually, eventually_blocking
-from tests.support.secured import PASSWORD, USER, SecuredKafka, SecuredRedis, documented_acl, token
+from tests.support.secured import PASSWORD, USER, SecuredKafka, SecuredRedis, documented_acl, environment, token
 from yadtq.app import Yadtq
 from yadtq.broker.kafka import KafkaBroker
 from yadtq.errors import REDIS_RIGHTS, BrokerUnavailable, ConfigError, StoreRefused
@@ -43,24 +43,12 @@ class Secured:
         self.redis = SecuredRedis(directory / "redis", self.certificates)
         self.expired = SecuredRedis(directory / "expired", self.certificates, expired=True)
         self.password_file = directory / "password"
-        self.password_file.write_text(f"{PASSWORD}\n")
         self.client = self.certificates.issue("client")
 
     def environment(self, app: str) -> dict[str, str]:
         """What is added to that of a process."""
-        return {
-            "YADTQ_KAFKA": self.kafka.address,
-            "YADTQ_KAFKA_TLS": "1",
-            "YADTQ_KAFKA_CA_FILE": self.certificates.ca_file,
-            "YADTQ_KAFKA_SASL": "SCRAM-SHA-512",
-            "YADTQ_KAFKA_USER": USER,
-            "YADTQ_KAFKA_PASSWORD_FILE": str(self.password_file),
-            "YADTQ_REDIS": self.redis.tls_url,
-            "YADTQ_REDIS_CA_FILE": self.certificates.ca_file,
-            "YADTQ_REDIS_USER": USER,
-            "YADTQ_REDIS_PASSWORD_FILE": str(self.password_file),
-            "YADTQ_TEST_APP": app,
-        }
+        found = environment(self.kafka, self.redis, self.certificates, self.password_file)
+        return {**found, "YADTQ_TEST_APP": app}
 
     def kafka_settings(self, **given: Any) -> dict[str, Any]:
         wanted = {"kafka": self.kafka.address, "kafka_tls": True, "kafka_ca_file": self.certificates.ca_file, **given}
@@ -131,8 +119,7 @@ class TestEverythingWorks:
         self, secured: Secured, app_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """By the environment alone, as in a container; with the documented rights on both servers."""
-        environment = secured.environment(app_name)
-        for name, value in environment.items():
+        for name, value in secured.environment(app_name).items():
             monkeypatch.setenv(name, value)
         (tmp_path / "shop.py").write_text(
             f"from yadtq import Yadtq\napp = Yadtq({app_name!r})\n\n"
@@ -313,11 +300,11 @@ async def test_a_right_that_is_missing_on_redis_is_named(secured: Secured, app_n
 
 
 def test_a_worker_with_a_wrong_password_ends_with_status_2_and_one_line(secured: Secured, app_name: str) -> None:
-    environment = secured.environment(app_name)
-    del environment["YADTQ_KAFKA_PASSWORD_FILE"]
+    given = secured.environment(app_name)
+    del given["YADTQ_KAFKA_PASSWORD_FILE"]
     ended = subprocess.run(
         [sys.executable, "-m", "yadtq.worker", "--log-level", "ERROR"],
-        env={**os.environ, **environment, "YADTQ_KAFKA_PASSWORD": "s3cret-and-wrong"},
+        env={**os.environ, **given, "YADTQ_KAFKA_PASSWORD": "s3cret-and-wrong"},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert ended.returncode == 2, ended.stderr

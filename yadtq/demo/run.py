@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from yadtq.connections import forget_connections
 from yadtq.demo.check import problems
 from yadtq.demo.display import show
 from yadtq.demo.processes import supervisor
@@ -76,6 +77,7 @@ async def _servers(options: Options, cleanup: AsyncExitStack) -> dict[str, str]:
     """As settings."""
     if options.kafka is not None and options.redis is not None:
         return {"kafka": options.kafka, "redis": options.redis}
+    forget_connections(os.environ)
     return (await cleanup.enter_async_context(EmbeddedStack())).settings
 
 
