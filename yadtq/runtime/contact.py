@@ -32,7 +32,7 @@ async def speaks_tls(host: str, port: int, *, seconds: float = _LOOK_S) -> bool:
         async with asyncio.timeout(seconds):
             _, writer = await asyncio.open_connection(host, port, ssl=without_checks())
     except ssl.SSLError as error:
-        return "ALERT" in (error.reason or "")
+        return "ALERT" in (getattr(error, "reason", None) or "")
     except (OSError, TimeoutError):
         return False
     finally:

@@ -167,7 +167,7 @@ def tls_problem(error: BaseException, server: str) -> str | None:
         if "ostname mismatch" in error.verify_message or "IP address mismatch" in error.verify_message:
             return f"{said}; {_named(server, 'server_name')} takes the name that is in it"
         return f"{said}; {_named(server, 'ca_file')} must contain the CA that has signed it"
-    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+    if isinstance(error, ssl.SSLError) and "ALERT" in (getattr(error, "reason", None) or ""):
         alert = str(error.reason).partition("ALERT_")[2].replace("_", " ").lower()
         return f"it refused our certificate or TLS: {shown(alert)}; see {_named(server, 'cert_file', 'key_file')}"
     return None
