@@ -242,7 +242,7 @@ async def test_the_addresses_go_to_workers_by_environment(launch: Launch, stack:
     )
     worker = psutil.Process(running.pid(0))
     assert "--redis" not in worker.cmdline()
-    assert worker.environ()["YADTQ_REDIS"] == stack.redis
+    assert worker.environ()["YADTQ_SLOT_REDIS"] == stack.redis
 
 
 @pytest.mark.kafka
