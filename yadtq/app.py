@@ -12,7 +12,6 @@ import threading
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, overload
 
-from yadtq.broker.kafka import KafkaBroker
 from yadtq.client.client import Client
 from yadtq.client.current import OpenClients
 from yadtq.errors import ConfigError
@@ -21,7 +20,6 @@ from yadtq.outside import Outside, Place
 from yadtq.registry import PING, Registry
 from yadtq.runtime.clock import SystemClock
 from yadtq.settings import Settings
-from yadtq.store.redis import RedisStore
 from yadtq.task import Task
 from yadtq.wire.names import TopicNames
 
@@ -201,6 +199,11 @@ class Yadtq:
 
         settings: others than the app's own. Each call gives connections of its own, none of them open yet.
         """
+        # Only here: the clients of the two servers take a third of the time of `import yadtq`, which programs that only
+        # define tasks, and type checkers, tests and command lines of users, don't need.
+        from yadtq.broker.kafka import KafkaBroker
+        from yadtq.store.redis import RedisStore
+
         settings = settings or self.settings
         names, clock, chance = TopicNames(self.name), SystemClock(), random.SystemRandom()
         return Outside(

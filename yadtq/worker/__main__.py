@@ -123,6 +123,9 @@ def main(argv: list[str] | None = None) -> int:
         async def start() -> None:
             await serve(make_worker(app, options, inherited, app_path=arguments.app))
 
+        import yadtq.broker.kafka
+        import yadtq.store.redis  # noqa: F401 - both now, so that the collector never visits them
+
         calm_the_collector()
         protect_from_forks(*locks)
         run_to_its_end(start, loop_factory(options.loop))
