@@ -76,6 +76,9 @@ docs: env $(DOCS)/.requirements ## build the documentation site into build/site,
 	$(PYTEST) -q tests/unit/test_docs.py tests/site $(ARGS)
 	$(BIN)/python -m tests.site build
 
+newcomer: env ## packages into an empty environment, then the quickstart word for word
+	$(BIN)/python -m tests.site.newcomer
+
 ##@ Measure it
 
 bench: env servers ## measure everything and save the results
@@ -150,4 +153,4 @@ $(VENV)/.yadtq: $(VENV)/.devbroker pyproject.toml
 	@touch $@
 
 .PHONY: audit bench bench-check bench-peers chaos check clean contract demo dev distclean docs down env format fuzz help \
-  integration lock prerequisites servers sim soak system test unit up uvloop
+  integration lock newcomer prerequisites servers sim soak system test unit up uvloop
