@@ -63,6 +63,14 @@ class TaskSignature:
             self._result = Annotation(hints.get("return", Any))
         except Exception as error:  # so does pydantic, when it looks for schemas
             raise ConfigError(f"task {task!r}: {first_line(error)}") from None
+        #: Of the context, where `**kwargs` would take an argument of that name, and the call would then have it twice.
+        self._context_name = (
+            found[0].name
+            if self.takes_context
+            and found[0].kind is not inspect.Parameter.POSITIONAL_ONLY
+            and found[-1].kind is inspect.Parameter.VAR_KEYWORD
+            else None
+        )
         self._names = [parameter.name for parameter in self._parameters]
         self._defaulted = [parameter.name for parameter in self._parameters if parameter.has_default]
         self._keywords = frozenset(parameter.name for parameter in self._parameters if parameter.takes_keyword)
@@ -110,6 +118,8 @@ class TaskSignature:
 
     def _given(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """What was given, by the parameters' own names, with what is plain validated."""
+        if self._context_name is not None and self._context_name in kwargs:
+            raise InvalidArguments(self._task, f"{self._context_name}: the worker gives the context")
         try:
             # A bare tuple is half the price.
             values, named = self._sort_sent(ArgsKwargs(args, kwargs) if kwargs else args)

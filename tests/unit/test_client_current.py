@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support.client_bench import ClientBench, Sink
-from yadtq import Yadtq
+from yadtq import TaskContext, Yadtq
 from yadtq.errors import ConfigError, InvalidArguments
 from yadtq.sync import YADTQClient
 
@@ -109,6 +109,21 @@ class TestCalls:
             await named.options(retries=1).submit(**every)
             await client.submit_many(named, [every])
         assert len(sink.appended) == 5
+
+    async def test_the_name_of_the_context_is_refused_where_any_name_is_taken(
+        self, bench: ClientBench, client: Client
+    ) -> None:
+        @bench.app.task
+        async def takes_any(ctx: TaskContext, **values: int) -> None: ...
+
+        @bench.app.task
+        async def takes_it_too(ctx: TaskContext, /, **values: int) -> None: ...
+
+        await takes_any.submit(self=1, task=2)
+        await takes_it_too.submit(ctx=1)
+        with pytest.raises(InvalidArguments, match="ctx: the worker gives the context"):
+            await takes_any.submit(ctx=1)
+        assert len(bench.sink.appended) == 2
 
     @pytest.mark.parametrize("calls", [["c", "d"], [b"A"], [1, 2], [{1}], [None], "ab", [bytearray(b"a")]])
     async def test_what_is_no_call_is_refused(self, bench: ClientBench, client: Client, calls: Any) -> None:
