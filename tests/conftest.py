@@ -94,6 +94,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--loop") == "uvloop":
         config.pluginmanager.register(OnUvloop(), "yadtq-uvloop")
+    if config.getoption("--stack") == "secured":
+        # A TLS connection takes a moment to close, and the loop of a test ends at once.
+        config.addinivalue_line("filterwarnings", "ignore:unclosed:ResourceWarning")
     # What a script starts in the background is born deaf to SIGINT, and so are its children: tests that send one would fail.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -28,6 +28,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("logging/__init__.py", "emit"): "logs are lines to stderr, as everywhere in Python",
     ("yadtq/sync.py", "call"): "the blocking client, also inside a notebook's loop: to block is what it is for",
     ("yadtq/embedded/datadir.py", "_open"): "of a program of its own that serves no tasks: see NOT_WATCHED",
+    ("yadtq/environment.py", "_read"): "the file of a secret, once, when settings are first asked for",
     ("yadtq/runtime/tls.py", "_read"): "certificates of a few kB, when a process starts and when they were renewed",
     (
         "yadtq/runtime/tls.py",
