@@ -34,6 +34,7 @@ dev: env ## a local Kafka and Redis on their default ports where these are free,
 test: env servers ## all tests but the benchmarks; without Java and Maven those that need Apache Kafka are skipped
 	$(PYTEST) --ignore=tests/bench $(STACK) $(ARGS)
 	$(if $(ARGS),,$(UVLOOP))
+	$(if $(or $(ARGS),$(if $(STACK),,none)),,$(PYTEST) tests/integration -m smoke --stack secured)
 
 check: env ## lint, format, types, import layers
 	$(BIN)/ruff check .
@@ -43,6 +44,9 @@ check: env ## lint, format, types, import layers
 
 uvloop: env servers ## unit tests and the smoke set on uvloop
 	$(UVLOOP) $(ARGS)
+
+secured: env servers ## the smoke set on Kafka and Redis with TLS, logins and least rights
+	$(PYTEST) tests/integration -m smoke --stack secured $(ARGS)
 
 unit: env ## no servers, a few seconds
 	$(PYTEST) tests/unit tests/typing $(ARGS)
