@@ -20,7 +20,7 @@ from yadtq.runtime.clock import SystemClock
 from yadtq.runtime.seams import OutRecord
 from yadtq.settings import Settings
 from yadtq.store.tasks.verbs import Claim, Finish
-from yadtq.testing import ManualClock, MemoryStore
+from yadtq.testing.doubles import ManualClock, MemoryStore
 from yadtq.wire.names import TopicNames
 from yadtq.wire.states import TaskStatus
 

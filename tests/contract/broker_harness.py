@@ -13,7 +13,7 @@ from yadtq.broker.connecting import connection_options
 from yadtq.broker.kafka import KafkaBroker
 from yadtq.runtime.clock import SystemClock
 from yadtq.settings import Settings
-from yadtq.testing import MemoryBroker
+from yadtq.testing.doubles import MemoryBroker
 from yadtq.wire.names import TopicNames
 
 if TYPE_CHECKING:

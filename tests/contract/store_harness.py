@@ -15,7 +15,7 @@ from yadtq.store.redis import RedisStore
 from yadtq.store.tasks.memory import ENDS
 from yadtq.store.tasks.redis import parse_news
 from yadtq.store.tasks.verbs import Snapshot
-from yadtq.testing import ManualClock, MemoryStore
+from yadtq.testing.doubles import ManualClock, MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

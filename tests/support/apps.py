@@ -16,7 +16,7 @@ from yadtq.delivery.place import LIFE, Place
 from yadtq.delivery.tracker import PartitionTracker
 from yadtq.execution.attempt import Attempt
 from yadtq.settings import WorkerSettings
-from yadtq.testing import MemoryRecord
+from yadtq.testing.doubles import MemoryRecord
 from yadtq.wire.envelope import Envelope
 from yadtq.worker.worker import make_worker
 

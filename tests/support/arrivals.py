@@ -22,13 +22,13 @@ from yadtq.delivery.stragglers import Stragglers
 from yadtq.delivery.turns.partitions import PartitionTurns
 from yadtq.delivery.waiting import WaitingRoom
 from yadtq.settings import WorkerSettings
-from yadtq.testing import ManualClock
+from yadtq.testing.doubles import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from yadtq.delivery.delivery import Delivery
-    from yadtq.testing import MemoryRecord
+    from yadtq.testing.doubles import MemoryRecord
 
 __all__ = ["P0", "P1", "TOPIC", "Arrivals", "arrivals", "ids", "records", "release"]
 

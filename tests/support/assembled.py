@@ -16,7 +16,7 @@ from yadtq.runtime.clock import SystemClock
 from yadtq.runtime.seams import OutRecord
 from yadtq.settings import WorkerSettings
 from yadtq.store.tasks.verbs import Snapshot
-from yadtq.testing import MemoryBroker, MemoryStore
+from yadtq.testing.doubles import MemoryBroker, MemoryStore
 from yadtq.wire.names import TopicNames
 from yadtq.worker.assembly import Given
 from yadtq.worker.heartbeat import Identity
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from yadtq import Yadtq
     from yadtq.delivery.sequels import Sequel
-    from yadtq.testing import MemoryRecord
+    from yadtq.testing.doubles import MemoryRecord
 
 __all__ = ["Assembled", "assembled"]
 

@@ -12,7 +12,7 @@ from yadtq.outside import Outside, Place
 from yadtq.runtime.clock import SystemClock
 from yadtq.store.memory import MemoryStore
 from yadtq.store.tasks.verbs import Claim, Finish
-from yadtq.testing import MemoryBroker
+from yadtq.testing.doubles import MemoryBroker
 from yadtq.testing.memory_app import MemoryAppBroker
 from yadtq.wire.codec import decode
 from yadtq.wire.names import TopicNames

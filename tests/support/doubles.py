@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from yadtq.runtime.seams import ConsumedRecord, OutRecord, Partition
-    from yadtq.testing import MemoryRecord
+    from yadtq.testing.doubles import MemoryRecord
 
 __all__ = ["ScriptedConsumer", "Sink"]
 

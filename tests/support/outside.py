@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from yadtq.outside import Outside, Place
 from yadtq.settings import Settings
-from yadtq.testing import ManualClock, MemoryBroker, MemoryStore
+from yadtq.testing.doubles import ManualClock, MemoryBroker, MemoryStore
 from yadtq.wire.names import TopicNames
 
 if TYPE_CHECKING:

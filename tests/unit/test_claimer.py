@@ -35,7 +35,7 @@ from yadtq.execution.slots import Slots
 from yadtq.settings import Settings
 from yadtq.store.tasks.memory import MemoryTasks
 from yadtq.store.tasks.verbs import Claim, ClaimReply, Finish, Lease, Snapshot
-from yadtq.testing import ManualClock, MemoryStore
+from yadtq.testing.doubles import ManualClock, MemoryStore
 from yadtq.wire.states import TaskStatus as S
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from tests.support.doubles import ScriptedConsumer
 from tests.support.poll import eventually
 from yadtq.delivery.committer import Committer
 from yadtq.delivery.partitions import Partitions
-from yadtq.testing import ManualClock
+from yadtq.testing.doubles import ManualClock
 
 
 class Bench:

@@ -25,7 +25,7 @@ from yadtq.execution.outcome import Outcome
 from yadtq.settings import Settings
 from yadtq.store.tasks.memory import MemoryTasks
 from yadtq.store.tasks.verbs import WAIT, Claim, Finish, Snapshot
-from yadtq.testing import ManualClock, MemoryStore
+from yadtq.testing.doubles import ManualClock, MemoryStore
 from yadtq.wire.states import TaskStatus as S
 from yadtq.worker.facts import Counters
 

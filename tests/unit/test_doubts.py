@@ -8,7 +8,7 @@ from yadtq.client.doubts import Doubts
 from yadtq.errors import ResultLost, ResultUnreadable, TaskNotFound
 from yadtq.settings import Settings
 from yadtq.store.tasks.verbs import Unreadable
-from yadtq.testing import ManualClock
+from yadtq.testing.doubles import ManualClock
 from yadtq.wire.states import TaskStatus
 
 SETTINGS = Settings.load(redis_timeout_s=2.0)

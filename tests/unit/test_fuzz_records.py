@@ -21,7 +21,7 @@ from yadtq.store.tasks.verbs import Snapshot
 from yadtq.supervisor.process import _Lines
 from yadtq.supervisor.seams import Beat
 from yadtq.supervisor.twins import Twins
-from yadtq.testing import ManualClock
+from yadtq.testing.doubles import ManualClock
 from yadtq.wire.codec import CodecError, compress, decode, decompress
 from yadtq.wire.envelope import Envelope, decode_envelope, encode_envelope
 from yadtq.wire.heartbeat import Heartbeat, is_sealed_with, seal

@@ -9,7 +9,7 @@ import pytest
 from yadtq.errors import BrokerUnavailable
 from yadtq.runtime.seams import OutRecord, Partition, Unreadable
 from yadtq.settings import Settings
-from yadtq.testing import ManualClock, MemoryBroker, MemoryConsumer
+from yadtq.testing.doubles import ManualClock, MemoryBroker, MemoryConsumer
 from yadtq.wire.names import TopicNames
 
 NAMES = TopicNames("shop")

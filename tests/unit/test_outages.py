@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from yadtq.runtime.outages import OutageLog
-from yadtq.testing import ManualClock
+from yadtq.testing.doubles import ManualClock
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.support.poll import eventually
 from yadtq.delivery.outbox import Outbox
 from yadtq.errors import BrokerRefused, BrokerUnavailable
 from yadtq.runtime.seams import OutRecord
-from yadtq.testing import ManualClock
+from yadtq.testing.doubles import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

@@ -24,7 +24,7 @@ from yadtq.execution.quarantine.report import PROOFS, CrashReport, proofs_needed
 from yadtq.execution.quarantine.ward import Died, Ward, child_command
 from yadtq.runtime.clock import SystemClock
 from yadtq.settings import WorkerSettings
-from yadtq.testing import ManualClock
+from yadtq.testing.doubles import ManualClock
 from yadtq.wire.states import TaskStatus as S
 from yadtq.worker.machine import Machine
 

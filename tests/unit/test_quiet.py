@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from yadtq.broker.quiet import RateLimit, quieten
-from yadtq.testing import ManualClock
+from yadtq.testing.doubles import ManualClock
 
 
 def test_one_line_each_ten_seconds_with_a_count(caplog: pytest.LogCaptureFixture) -> None:

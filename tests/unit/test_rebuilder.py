@@ -15,7 +15,7 @@ from yadtq.delivery.partitions import Partitions
 from yadtq.delivery.rebuilder import Rebuilder
 from yadtq.runtime.seams import OutRecord
 from yadtq.settings import Settings
-from yadtq.testing import ManualClock, MemoryBroker, MemoryStore
+from yadtq.testing.doubles import ManualClock, MemoryBroker, MemoryStore
 from yadtq.wire.names import TopicNames
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import anyio
 from tests.support.poll import eventually
 from yadtq.client.registrar import Registrar
 from yadtq.runtime.service import start_services
-from yadtq.testing import ManualClock, MemoryStore
+from yadtq.testing.doubles import ManualClock, MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.apps import make_record
 from yadtq.client.roster import Roster
-from yadtq.testing import ManualClock
+from yadtq.testing.doubles import ManualClock
 from yadtq.wire.heartbeat import LARGEST_BYTES, Heartbeat
 
 Phase = Literal["starting", "running", "draining", "stopped", "dead"]

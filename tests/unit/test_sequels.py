@@ -12,7 +12,7 @@ from yadtq.delivery.outbox import Outbox
 from yadtq.delivery.place import Place
 from yadtq.delivery.sequels import Endings
 from yadtq.runtime.seams import OutRecord
-from yadtq.testing import ManualClock
+from yadtq.testing.doubles import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from yadtq.supervisor.twins import Twins, new_supervisor_id
-from yadtq.testing import ManualClock
+from yadtq.testing.doubles import ManualClock
 from yadtq.wire.heartbeat import Heartbeat
 
 OURS = "0000000000002-b"

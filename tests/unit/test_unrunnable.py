@@ -17,7 +17,7 @@ from yadtq.delivery.place import Place
 from yadtq.delivery.unrunnable import Unrunnable
 from yadtq.errors import BrokerRefused
 from yadtq.execution.attempt import StopReason
-from yadtq.testing import ManualClock
+from yadtq.testing.doubles import ManualClock
 from yadtq.wire.deadletter import DEAD_LETTER_HEADERS, DeadReason
 from yadtq.wire.states import TaskStatus as S
 

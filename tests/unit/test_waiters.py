@@ -17,7 +17,7 @@ from yadtq.errors import ResultLost, ResultUnreadable, TaskNotFound
 from yadtq.runtime.clock import SystemClock
 from yadtq.settings import Settings
 from yadtq.store.tasks.verbs import Claim, Finish
-from yadtq.testing import ManualClock, MemoryStore
+from yadtq.testing.doubles import ManualClock, MemoryStore
 from yadtq.wire.states import TaskStatus
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from yadtq.delivery.place import Place
 from yadtq.delivery.tracker import PartitionTracker
 from yadtq.delivery.turns.partitions import PartitionTurns
 from yadtq.delivery.waiting import WaitingRoom
-from yadtq.testing import ManualClock
+from yadtq.testing.doubles import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Hashable

@@ -74,7 +74,9 @@ def _in_turn(delivery: Delivery) -> bool:
 
 
 class Stragglers(Service):
-    """A service that looks once a second, and when a partition has no room left (`wake`)."""
+    """A service that looks every hundredth of the age, every second at most, and when a partition has no room left
+    (`wake`).
+    """
 
     name = "stragglers"
     stage = Stage.INTAKE
@@ -115,7 +117,7 @@ class Stragglers(Service):
     async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
         while not self._stopped:
-            with anyio.move_on_after(min(_LOOK_S, self._age_s / 4)):
+            with anyio.move_on_after(max(min(_LOOK_S, self._age_s / 4), self._age_s / 100)):
                 await self._woken.wait()
             self._woken.clear()
             if not self._stopped:

@@ -24,7 +24,11 @@ _FRAMES = 100
 #: With more causes and members than this, only the frames of the exception itself are shown.
 _MOST_CHAINED = 300
 #: Folders whose frames are between the worker and the task's own.
-_MACHINERY = (str(Path(__file__).parent), str(Path(anyio.__file__).parent))
+_MACHINERY = (
+    str(Path(__file__).parent),
+    str(Path(__file__).parents[1] / "testing" / "kit"),
+    str(Path(anyio.__file__).parent),
+)
 
 # As Python's own code reads them: a class may hide each behind a property that raises.
 _name: Any = type.__dict__["__name__"].__get__

@@ -1,23 +1,13 @@
-"""Doubles for tests, with no server behind them: time that moves by hand, Redis and Kafka in memory.
+"""Tests of your tasks: a real worker and a real client on servers in memory, in the test's own loop.
 
-The doubles keep the same contract suite as the real ones, so what passes on them is not a dream.
+async with running(app) as world:
+    handle = await addition.submit(1, 2)
+    assert await handle.result() == 3
+    await world.advance(3600)
 """
 
-from yadtq.store.memory import MemoryStore
-from yadtq.testing.clock import ManualClock
-from yadtq.testing.memory_broker import MemoryBroker
-from yadtq.testing.memory_cluster import MemoryProducer
-from yadtq.testing.memory_consumer import MemoryConsumer
-from yadtq.testing.memory_group import Group
-from yadtq.testing.memory_log import Log, MemoryRecord
+from yadtq.testing.kit.servers import DeadLetter
+from yadtq.testing.kit.submits import Submit
+from yadtq.testing.kit.world import World, running
 
-__all__ = [
-    "Group",
-    "Log",
-    "ManualClock",
-    "MemoryBroker",
-    "MemoryConsumer",
-    "MemoryProducer",
-    "MemoryRecord",
-    "MemoryStore",
-]
+__all__ = ["DeadLetter", "Submit", "World", "running"]

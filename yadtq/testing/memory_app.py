@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from yadtq.broker.topics import task_topic_problem, topics_of
@@ -146,7 +147,7 @@ class MemoryTail:
         for partition in self._cluster.partitions(self._topic):
             log = self._cluster.logs[partition]
             self._positions[partition] = log.since(stamp_ms) if self._since_s > 0 else log.end
-        self._cluster.listeners[self] = asyncio.get_running_loop()
+        self._cluster.listeners[self] = asyncio.get_running_loop(), copy_context()
         return self
 
     async def __aexit__(

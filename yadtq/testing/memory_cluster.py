@@ -20,6 +20,7 @@ from yadtq.testing.memory_log import Log, MemoryRecord
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextvars import Context
     from typing import Protocol
 
     from yadtq.runtime.clock import Clock
@@ -41,7 +42,7 @@ class MemoryCluster:
     """The cluster.
 
     down: while True nothing is appended, received or committed, and no session ends. configs: of a topic, by name.
-    listeners: parts of processes that want to look again when something has changed, each with its loop.
+    listeners: parts of processes that want to look again when something has changed, each with its loop and its context.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
@@ -53,7 +54,7 @@ class MemoryCluster:
         self._unreadable: dict[Partition, dict[int, str]] = {}
         self.logs: dict[Partition, Log] = {}
         self.configs: dict[str, dict[str, str]] = {}
-        self.listeners: dict[_Listener, asyncio.AbstractEventLoop] = {}
+        self.listeners: dict[_Listener, tuple[asyncio.AbstractEventLoop, Context]] = {}
 
     @property
     def down(self) -> bool:
@@ -84,9 +85,9 @@ class MemoryCluster:
 
     def wake(self, topic: str | None = None) -> None:
         """Readers of this topic, or (None) everybody looks again, each in a step of its own loop."""
-        for listener, loop in list(self.listeners.items()):
+        for listener, (loop, context) in list(self.listeners.items()):
             if (topic is None or topic in listener.topics) and not loop.is_closed():
-                loop.call_soon(listener.notice, topic)
+                loop.call_soon(listener.notice, topic, context=context)
 
     # Topics
 

@@ -1,0 +1,87 @@
+"""The servers of one world, in memory: a Kafka and a Redis that nobody else uses."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from yadtq.outside import Outside, Place
+from yadtq.store.memory import MemoryStore
+from yadtq.testing.kit.submits import Recording, Submits
+from yadtq.testing.memory_broker import MemoryBroker
+from yadtq.wire.names import TopicNames
+
+if TYPE_CHECKING:
+    from yadtq.app import Yadtq
+    from yadtq.runtime.seams import Broker
+    from yadtq.settings import Settings
+    from yadtq.testing.kit.virtual_time import VirtualTime
+
+__all__ = ["DeadLetter", "MemoryServers", "calm"]
+
+
+class DeadLetter(NamedTuple):
+    """A task or record that can't be run. task_id, task: "" if it is none."""
+
+    task_id: str
+    task: str
+    reason: str
+    detail: str
+    value: bytes | None
+
+
+def calm(settings: Settings) -> Settings:
+    """Settings for servers that never fail by themselves: with fewer heartbeats an hour of virtual time takes less."""
+    return settings.model_copy(
+        update={"heartbeat_s": 20.0, "lease_s": 60.0, "session_timeout_s": 60.0, "num_partitions": 1}
+    )
+
+
+class MemoryServers:
+    """settings: of all processes in this world."""
+
+    def __init__(self, app: Yadtq, time: VirtualTime) -> None:
+        self.settings = calm(app.settings)
+        self.names = TopicNames(app.name)
+        self.submits = Submits(app.registry, self.names)
+        self._time = time
+        self._chance = random.Random()
+        self._cluster = MemoryBroker(time)
+        self._store = MemoryStore(time, self._chance, self.settings)
+
+    def outside(self, pid: int) -> Outside:
+        """What one process is given."""
+        broker = Recording(self._cluster.for_app(self.names, self.settings), self.submits)
+        return Outside(
+            broker=cast("Broker", broker),
+            store=self._store,
+            clock=self._time,
+            chance=self._chance,
+            names=self.names,
+            place=Place("world", pid),
+        )
+
+    def lose_redis(self) -> None:
+        self._store.flush()
+        self._store.server.cut()
+
+    def kafka_down(self, down: bool) -> None:
+        self._cluster.down = down
+
+    def redis_down(self, down: bool) -> None:
+        self._store.down = down
+
+    def dead_letters(self) -> list[DeadLetter]:
+        found = []
+        for record in self._cluster.records(self.names.dead):
+            headers = {name: value.decode(errors="replace") for name, value in record.headers}
+            found.append(
+                DeadLetter(
+                    task_id=headers.get("yadtq-task-id", ""),
+                    task=headers.get("yadtq-task", ""),
+                    reason=headers.get("yadtq-reason", ""),
+                    detail=headers.get("yadtq-detail", ""),
+                    value=record.value,
+                )
+            )
+        return found
