@@ -44,6 +44,7 @@ ON_UVLOOP = {
     "test_client",
     "test_client_services",
     "test_executor",
+    "test_kit",
     "test_limits",
     "test_microbatch",
     "test_quarantine",

@@ -11,7 +11,7 @@ import pytest
 from tests.support.poll import eventually
 from yadtq import ConfigError, StoreUnavailable, SubmitUncertain, TaskContext, TaskFailed, TaskStatus, Yadtq
 from yadtq.runtime.seams import OutRecord
-from yadtq.testing import running
+from yadtq.testing import World, running
 
 
 class Shop:
@@ -58,7 +58,7 @@ def shop():
     return Shop()
 
 
-async def test_a_task_runs_and_the_submit_is_recorded(shop):
+async def test_a_task_runs_and_the_submit_is_recorded(shop: Shop):
     async with running(shop.app) as world:
         handle = await shop.addition.submit(1, y=2)
         assert await handle.result(timeout=5) == 3
@@ -71,14 +71,14 @@ async def test_a_task_runs_and_the_submit_is_recorded(shop):
         assert await world.status(handle) is TaskStatus.SUCCESS
 
 
-async def test_what_a_task_submits_is_recorded_too(shop):
+async def test_what_a_task_submits_is_recorded_too(shop: Shop):
     async with running(shop.app) as world:
         handle = await shop.parent.submit()
         assert await handle.result(timeout=5) == 23
         assert [each.task for each in world.submits] == ["parent", "addition"]
 
 
-async def test_an_hour_of_retries_takes_a_moment(shop):
+async def test_an_hour_of_retries_takes_a_moment(shop: Shop):
     async with running(shop.app) as world:
         handle = await shop.flaky.submit()
         before = world.now()
@@ -88,7 +88,7 @@ async def test_an_hour_of_retries_takes_a_moment(shop):
         assert await handle.result(timeout=5) == 3
 
 
-async def test_an_advance_stops_where_it_was_told_to(shop):
+async def test_an_advance_stops_where_it_was_told_to(shop: Shop):
     async with running(shop.app) as world:
         handle = await shop.flaky.submit()
         await world.advance(20)  # the back-off is 30 to 60 s
@@ -96,7 +96,7 @@ async def test_an_advance_stops_where_it_was_told_to(shop):
         assert await world.status(handle) is TaskStatus.RETRYING
 
 
-async def test_what_falls_due_runs_in_order(shop):
+async def test_what_falls_due_runs_in_order(shop: Shop):
     async with running(shop.app) as world:
         for seconds in (1800, 600, 2400, 1200):
             await shop.sleeps.submit(seconds)
@@ -104,7 +104,7 @@ async def test_what_falls_due_runs_in_order(shop):
         assert shop.ran == [f"{seconds} s, attempt 1" for seconds in (600, 1200, 1800, 2400)]
 
 
-async def test_a_time_limit_is_virtual(shop):
+async def test_a_time_limit_is_virtual(shop: Shop):
     async with running(shop.app) as world:
         handle = await shop.sleeps.submit(3_500)
         await world.advance(3_600)
@@ -112,7 +112,7 @@ async def test_a_time_limit_is_virtual(shop):
             await handle.result(timeout=5)
 
 
-async def test_threads_are_waited_for(shop):
+async def test_threads_are_waited_for(shop: Shop):
     async with running(shop.app) as world:
         handle = await shop.blocks.submit(0.1)
         await world.advance(3600)
@@ -120,7 +120,7 @@ async def test_threads_are_waited_for(shop):
         assert await handle.result(timeout=5) != threading.get_ident()
 
 
-async def test_real_io_is_waited_for(shop):
+async def test_real_io_is_waited_for(shop: Shop):
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         await real_pause()
@@ -151,7 +151,7 @@ async def test_real_io_is_waited_for(shop):
         assert await handle.result(timeout=5) == "pong"
 
 
-async def test_a_task_that_waits_for_the_test_does_not_stop_time(shop):
+async def test_a_task_that_waits_for_the_test_does_not_stop_time(shop: Shop):
     never = asyncio.Event()
 
     @shop.app.task(timeout=30)
@@ -164,7 +164,7 @@ async def test_a_task_that_waits_for_the_test_does_not_stop_time(shop):
         assert await world.status(handle) is TaskStatus.FAILED
 
 
-async def test_after_a_kill_a_task_runs_again_as_attempt_2_and_no_finally_ran(shop):
+async def test_after_a_kill_a_task_runs_again_as_attempt_2_and_no_finally_ran(shop: Shop):
     async with running(shop.app) as world:
         handle = await shop.sleeps.submit(600)
         await world.advance(10)
@@ -177,7 +177,7 @@ async def test_after_a_kill_a_task_runs_again_as_attempt_2_and_no_finally_ran(sh
     assert shop.ran == ["600 s, attempt 2", "600 s, attempt 1"]
 
 
-async def test_worlds_end_while_things_run(shop):
+async def test_worlds_end_while_things_run(shop: Shop):
     async with running(shop.app) as world:
         await shop.sleeps.submit(600)
         await world.advance(1)
@@ -189,7 +189,7 @@ async def test_worlds_end_while_things_run(shop):
         await shop.blocks.submit(0.05)
 
 
-async def test_a_redis_that_is_emptied(shop):
+async def test_a_redis_that_is_emptied(shop: Shop):
     async with running(shop.app) as world:
         done = await shop.addition.submit(1, 2)
         await done.result(timeout=5)
@@ -201,7 +201,7 @@ async def test_a_redis_that_is_emptied(shop):
         assert (await world.client._store.tasks.snapshots([done.id])) == [None]
 
 
-async def test_outages(shop):
+async def test_outages(shop: Shop):
     async with running(shop.app) as world:
         handle = await shop.addition.submit(1, 2)
         await handle.result(timeout=5)
@@ -215,7 +215,7 @@ async def test_outages(shop):
         assert await again.result(timeout=5) == 7
 
 
-async def test_dead_letters(shop):
+async def test_dead_letters(shop: Shop):
     async with running(shop.app) as world:
         assert await world.dead_letters() == []
         producer = world._servers.outside(9).broker.producer()
@@ -226,7 +226,7 @@ async def test_dead_letters(shop):
         assert world.submits == []
 
 
-async def test_run_until_idle(shop):
+async def test_run_until_idle(shop: Shop):
     async with running(shop.app) as world:
         handle = await shop.sleeps.submit(900)
         await shop.flaky.submit()
@@ -239,7 +239,7 @@ async def test_run_until_idle(shop):
             await world.run_until_idle(60)
 
 
-async def test_two_worlds_share_nothing(shop):
+async def test_two_worlds_share_nothing(shop: Shop):
     other = Shop("other")
     loop = asyncio.get_running_loop()
     async with running(shop.app) as one:
@@ -255,7 +255,7 @@ async def test_two_worlds_share_nothing(shop):
     assert {"time", "call_soon", "call_at", "call_later", "create_task"}.isdisjoint(vars(loop))
 
 
-async def test_time_goes_on_without_advance(shop):
+async def test_time_goes_on_without_advance(shop: Shop):
     @shop.app.task(retries=1, retry_base=0.02)
     async def soon(ctx: TaskContext) -> int:
         if ctx.attempt == 1:
@@ -266,7 +266,7 @@ async def test_time_goes_on_without_advance(shop):
         assert await (await soon.submit()).result(timeout=5) == 2
 
 
-async def test_misuse_is_told_in_one_line(shop):
+async def test_misuse_is_told_in_one_line(shop: Shop):
     with pytest.raises(ConfigError, match="has no tasks"):
         async with running(Yadtq("empty")):
             pass
@@ -285,8 +285,8 @@ async def test_misuse_is_told_in_one_line(shop):
         await world.advance(1)
 
 
-async def test_a_task_can_t_advance_its_own_time(shop):
-    worlds = []
+async def test_a_task_can_t_advance_its_own_time(shop: Shop):
+    worlds: list[World] = []
 
     @shop.app.task
     async def advances() -> None:
@@ -298,7 +298,7 @@ async def test_a_task_can_t_advance_its_own_time(shop):
             await (await advances.submit()).result(timeout=5)
 
 
-async def test_a_traceback_begins_at_the_task(shop):
+async def test_a_traceback_begins_at_the_task(shop: Shop):
     @shop.app.task
     async def fails() -> None:
         raise ValueError("no")
