@@ -10,8 +10,23 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
     from contextvars import Context
+    from typing import Protocol
 
-    from yadtq.testing.kit.virtual_time import VirtualTime
+    class _Time(Protocol):
+        loop: asyncio.AbstractEventLoop
+
+        def now(self) -> float: ...
+
+        def call_at(
+            self,
+            when: float,
+            callback: Callable[..., Any],
+            args: tuple[Any, ...],
+            *,
+            here: Scope,
+            context: Context | None,
+        ) -> asyncio.TimerHandle: ...
+
 
 __all__ = ["Call", "Process", "Scope", "scope"]
 
@@ -19,7 +34,7 @@ __all__ = ["Call", "Process", "Scope", "scope"]
 class Process:
     """One process of a world. mortal: it may be killed: then nothing of it runs any more, no `finally` either."""
 
-    def __init__(self, time: VirtualTime, *, mortal: bool = False) -> None:
+    def __init__(self, time: _Time, *, mortal: bool = False) -> None:
         self.time = time
         self.mortal = mortal
         self.alive = True
