@@ -14,6 +14,8 @@ import pytest
 from yadtq.client.submitter import Submitter
 from yadtq.delivery.claimer import Claimer
 from yadtq.delivery.completer import Completer
+from yadtq.delivery.gates.unknown import UnknownTasks
+from yadtq.delivery.handover import Handover
 from yadtq.delivery.outbox import Outbox
 from yadtq.delivery.rebuilder import Rebuilder
 from yadtq.delivery.tracker import PartitionTracker
@@ -24,7 +26,7 @@ from yadtq.runtime.seams import Partition
 from yadtq.store.deaths.memory import MemoryDeaths
 from yadtq.store.tasks.memory import MemoryTasks
 from yadtq.testing.sim.faults import KINDS
-from yadtq.testing.sim.swarm import run_seed
+from yadtq.testing.sim.swarm import run_seed, side_by_side
 from yadtq.wire.states import TaskStatus
 
 if TYPE_CHECKING:
@@ -228,6 +230,52 @@ def test_a_planted_bug_is_found(
     changes = {"options": _STRAGGLERS} if plant is straggler_let_go_early else None
     for seed in range(1, MOST + 1):
         problems = run_seed(seed, kinds=kinds, changes=changes).problems
+        if found := [problem for problem in problems if words in problem]:
+            print(f"{plant.__name__}: seed {seed}: {found[0]}")
+            return
+    pytest.fail(f"{plant.__name__} was not found within {MOST} seeds")
+
+
+def old_worker_fails_what_it_does_not_know(patch: pytest.MonkeyPatch) -> None:
+    """An unknown name is a dead letter at once."""
+    patch.setattr(UnknownTasks, "ask", lambda self, delivery, now: None)
+
+
+def old_worker_fails_parameters_it_does_not_know(patch: pytest.MonkeyPatch) -> None:
+    """Arguments that don't fit are wrong, whoever submitted them."""
+    patch.setattr(UnknownTasks, "keeps", lambda self, delivery, now: False)
+
+
+def record_let_go_before_it_was_sent_on(patch: pytest.MonkeyPatch) -> None:
+    """The offset is released before Kafka has the copy."""
+    real = Handover.__call__
+
+    def send(self: Handover, delivery: Any, to: Any) -> None:
+        delivery.source.release(delivery)
+        real(self, delivery, to)
+
+    patch.setattr(Handover, "__call__", send)
+
+
+@pytest.mark.parametrize(
+    ("plant", "words", "faults"),
+    [
+        (old_worker_fails_what_it_does_not_know, "(added)", ()),
+        (old_worker_fails_parameters_it_does_not_know, "(grown)", ()),
+        (record_let_go_before_it_was_sent_on, "was committed, but", ("leader-gone", "kafka-down")),
+    ],
+    ids=["name", "parameter", "let-go"],
+)
+def test_a_bug_of_deploys_is_found(
+    plant: Callable[[pytest.MonkeyPatch], None],
+    words: str,
+    faults: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plant(monkeypatch)
+    kinds = tuple(kind for kind in KINDS if kind.name in faults) or None
+    for seed in range(1, MOST + 1):
+        problems = run_seed(seed, kinds=kinds, change=side_by_side).problems
         if found := [problem for problem in problems if words in problem]:
             print(f"{plant.__name__}: seed {seed}: {found[0]}")
             return
