@@ -122,7 +122,7 @@ async def test_a_topic_grows_under_load(stack: Servers, app_name: str, monkeypat
 
 
 async def test_a_topic_that_would_lose_tasks_is_refused(stack: Servers, app_name: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
+    admin = AIOKafkaAdminClient(**stack.clients)
     await admin.start()
     topic = f"yadtq.{app_name}.tasks.default"
     await admin.create_topics([NewTopic(topic, 1, 1, topic_configs={"retention.ms": "60000"})])

@@ -22,6 +22,7 @@ BACKLOG = 300
 
 @pytest.mark.smoke
 async def test_statuses_of_a_long_backlog_come_back(stack: Servers, app_name: str, redis_server: object) -> None:
+    stack.only_plain()
     server: RedisServer = redis_server()  # type: ignore[operator]
     await server.start(aof=False)
     app = Yadtq(app_name, kafka=stack.kafka, redis=server.url, heartbeat_s=0.2)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.smoke
 async def test_both_servers_answer(stack: Servers, app_name: str) -> None:
+    stack.only_plain()
     client = Redis.from_url(stack.redis, socket_timeout=5)
     admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
     try:

@@ -37,7 +37,7 @@ async def running(app: Yadtq, **options: object) -> AsyncIterator[Worker]:
 
 @asynccontextmanager
 async def reader(servers: Servers, group: str | None) -> AsyncIterator[AIOKafkaConsumer]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=servers.kafka, group_id=group, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(**servers.clients, group_id=group, enable_auto_commit=False)
     await consumer.start()
     try:
         yield consumer

@@ -22,7 +22,7 @@ async def test_every_compression_is_read(stack: Servers, app_name: str, codec: i
     harness = KafkaHarness(stack, app_name)
     await harness.process().provision(["default"])
     topic = harness.names.tasks("default")
-    await append_raw(stack.kafka, topic, 0, batch_of(b"a" * 500, b"b", codec=codec))
+    await append_raw(stack.clients, topic, 0, batch_of(b"a" * 500, b"b", codec=codec))
     member = await Member(harness).start()
     try:
         await member.until(lambda: len(member.records) == 2)
@@ -43,7 +43,7 @@ async def test_a_batch_that_can_not_be_read_is_stepped_over(stack: Servers, app_
     member = await Member(harness).start()
     try:
         await producer.append([OutRecord(topic, b"before", partition=0), OutRecord(topic, b"beside", partition=1)])
-        await append_raw(stack.kafka, topic, 0, with_bad_header(b"odd-1", b"odd-2"))
+        await append_raw(stack.clients, topic, 0, with_bad_header(b"odd-1", b"odd-2"))
         await producer.append([OutRecord(topic, b"behind", partition=0), OutRecord(topic, b"beside-2", partition=1)])
         await member.until(lambda: len(member.records) == 6)
         places = {record.value: record.partition for record in member.records}
@@ -64,7 +64,7 @@ async def test_the_heartbeats_behind_an_odd_record_are_seen(stack: Servers, app_
     await producer.start()
     try:
         async with broker.tail(topic) as tail:
-            await append_raw(stack.kafka, topic, 0, with_bad_header(b"odd", key=b"k"))
+            await append_raw(stack.clients, topic, 0, with_bad_header(b"odd", key=b"k"))
             await producer.append([OutRecord(topic, b"beat", b"k")])
             async for record in tail:
                 if record.value == b"beat":

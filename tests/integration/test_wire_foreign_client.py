@@ -44,6 +44,7 @@ def offsets(kafka: str, group: str, topic: str, partitions: int) -> tuple[list[i
 
 @pytest.mark.smoke
 async def test_the_least_record_runs_and_all_is_committed_after_a_drain(stack: Servers, app_name: str) -> None:
+    stack.only_plain()
     app = make_app(stack, app_name, num_partitions=3)
 
     @app.task

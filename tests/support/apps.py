@@ -131,7 +131,7 @@ async def committed_and_ends(
     """Per partition of a task topic: what the app's group has committed (0 for nothing), and the next offset."""
     topic = f"yadtq.{app}.tasks.{queue}"
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=servers.kafka, group_id=f"yadtq.{app}", enable_auto_commit=False, group_instance_id=None
+        **servers.clients, group_id=f"yadtq.{app}", enable_auto_commit=False, group_instance_id=None
     )
     await consumer.start()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
@@ -50,9 +50,9 @@ def with_bad_header(*values: bytes, base: int = 0, key: bytes | None = None) -> 
     return with_checksum(raw.replace(b"cafeX", b"caf\xe9X"))
 
 
-async def append_raw(kafka: str, topic: str, partition: int, raw: bytes) -> None:
-    """kafka: host:port. Raises the broker's error."""
-    client = AIOKafkaClient(bootstrap_servers=kafka)
+async def append_raw(kafka: str | dict[str, Any], topic: str, partition: int, raw: bytes) -> None:
+    """kafka: host:port, or options of a client. Raises the broker's error."""
+    client = AIOKafkaClient(**(kafka if isinstance(kafka, dict) else {"bootstrap_servers": kafka}))
     await client.bootstrap()
     try:
         client.add_topic(topic)

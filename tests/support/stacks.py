@@ -21,6 +21,8 @@ from tests.support.kafka_server import KafkaServer
 from tests.support.local_server import Availability
 from tests.support.redis_server import RedisServer
 from tests.support.secured import SecuredKafka, SecuredRedis
+from yadtq.broker.connecting import connection_options
+from yadtq.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -38,6 +40,17 @@ class Servers:
     kafka: str
     redis: str
     kind: str
+
+    @property
+    def clients(self) -> dict[str, Any]:
+        """For aiokafka clients of a test's own: address, TLS and login."""
+        found = connection_options(Settings.load(kafka=self.kafka))
+        return {name: value for name, value in found.items() if not name.endswith("_ms")}
+
+    def only_plain(self) -> None:
+        """Skip a test whose own clients can't do more."""
+        if self.kind == "secured":
+            pytest.skip("its own clients speak neither TLS nor SASL")
 
 
 def missing(reason: str) -> NoReturn:
