@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -161,7 +162,10 @@ class TestEverythingWorks:
         assert " ERROR   yadtq" not in log.read_text()
 
     @pytest.mark.parametrize("sasl", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "certificate"])
-    async def test_each_way_to_log_in(self, secured: Secured, app_name: str, sasl: str) -> None:
+    async def test_each_way_to_log_in(
+        self, secured: Secured, app_name: str, sasl: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.DEBUG)
         given: dict[str, Any] = {**secured.kafka_settings(), **secured.redis_settings()}
         if sasl == "certificate":
             given |= {
@@ -176,6 +180,8 @@ class TestEverythingWorks:
         async with app.client(num_partitions=1) as client:
             assert (await client.submit("add", 1, 2)).id
             assert await client.workers() == []
+        assert "aiokafka" in caplog.text
+        assert PASSWORD not in caplog.text
 
 
 #: The settings that are wrong, and what the message says.

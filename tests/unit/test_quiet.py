@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from yadtq.broker.quiet import RateLimit, quieten
+from yadtq.broker.quiet import RateLimit, WithoutLogins, quieten
 from yadtq.testing.doubles import ManualClock
 
 
@@ -35,4 +35,4 @@ def test_every_module_of_aiokafka_is_limited_once() -> None:
     quieten()
     quieten()
     for name in ("aiokafka.conn", "aiokafka.consumer.fetcher", "aiokafka.producer.sender"):
-        assert [type(each) for each in logging.getLogger(name).filters] == [RateLimit]
+        assert [type(each) for each in logging.getLogger(name).filters] == [RateLimit, WithoutLogins]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import traceback
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.protocol.admin import SaslAuthenticateRequest
 from pydantic import SecretStr
 
 from yadtq.app import Yadtq
 from yadtq.broker.connecting import connection_options
+from yadtq.broker.quiet import quieten
 from yadtq.errors import ConfigError
 from yadtq.settings import Settings
 from yadtq.store.connecting import connect
@@ -189,3 +192,14 @@ def test_the_settings_of_an_app_are_replaced_without_losing_the_others() -> None
 def test_settings_survive_pickling() -> None:
     settings = Settings.load(**SASL)
     assert pickle.loads(pickle.dumps(settings)) == settings
+
+
+def test_no_login_is_logged_not_even_at_debug(caplog: pytest.LogCaptureFixture) -> None:
+    quieten()
+    log = logging.getLogger("aiokafka.conn")
+    with caplog.at_level(logging.DEBUG, "aiokafka.conn"):
+        request = SaslAuthenticateRequest(b"\0user\0s3cret").prepare({36: (0, 1)})
+        log.debug("Request to %s:%d %d: %s", "h", 9092, 1, request)
+        log.debug("Request to %s:%d %d: %s", "h", 9092, 2, "another")
+    assert "another" in caplog.text
+    assert "s3cret" not in caplog.text

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["RateLimit", "quieten"]
+__all__ = ["RateLimit", "WithoutLogins", "quieten"]
 
 _EVERY_S = 10.0
+#: Of requests and answers of Kafka's protocol.
+_SASL_AUTHENTICATE = 36
 
 
 class RateLimit(logging.Filter):
@@ -43,11 +45,20 @@ class RateLimit(logging.Filter):
         return True
 
 
+class WithoutLogins(logging.Filter):
+    """Holds back the lines that show a login: at DEBUG aiokafka logs each request, and that of PLAIN has the password."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        return not any(getattr(argument, "API_KEY", None) == _SASL_AUTHENTICATE for argument in arguments)
+
+
 _limit = RateLimit()
+_without_logins = WithoutLogins()
 
 
 def quieten() -> None:
-    """Limit aiokafka's warnings and errors in this process. May be called repeatedly.
+    """Limit aiokafka's warnings and errors in this process, and hide logins. May be called repeatedly.
 
     On the loggers of its modules: one of the logger above them would not see their lines, and the handlers are the
     application's.
@@ -55,3 +66,4 @@ def quieten() -> None:
     for name in list(logging.root.manager.loggerDict):
         if name.startswith("aiokafka"):
             logging.getLogger(name).addFilter(_limit)
+            logging.getLogger(name).addFilter(_without_logins)
