@@ -18,11 +18,15 @@ from tests.support.blocking import blocking_calls
 from tests.support.kafka_server import KafkaServer
 from tests.support.leak_watch import ErrorCollector, no_task_left, pending_tasks
 from tests.support.redis_server import RedisServer
+from yadtq.app import load_servers
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
+
+
+load_servers()  # as each process of ours does before its loop runs: tests make workers inside of one
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

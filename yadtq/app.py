@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import inspect
 import os
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from yadtq.options import TaskOptions
     from yadtq.settings import SettingsOptions
 
-__all__ = ["Yadtq", "load_app"]
+__all__ = ["Yadtq", "load_app", "load_servers"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -180,7 +181,11 @@ class Yadtq:
         num_partitions: least number of partitions of the task topics; existing topics are grown, never shrunk.
         outside: doubles in place of the real servers, for tests.
         """
-        client = Client(outside or self.outside(), self.settings, self.registry, num_partitions=num_partitions)
+        if outside is None:
+            if "yadtq.store.redis" not in sys.modules:  # the first import reads files for a tenth of a second
+                await asyncio.to_thread(load_servers)
+            outside = self.outside()
+        client = Client(outside, self.settings, self.registry, num_partitions=num_partitions)
         async with client:
             self._clients.enter(client)
             try:
@@ -214,6 +219,12 @@ class Yadtq:
             names=names,
             place=Place(socket.gethostname(), os.getpid()),
         )
+
+
+def load_servers() -> None:
+    """Import the clients of Kafka and Redis: in a loop the first call of `Yadtq.outside` would block."""
+    import yadtq.broker.kafka
+    import yadtq.store.redis  # noqa: F401
 
 
 def load_app(path: str) -> Yadtq:

@@ -15,7 +15,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from yadtq.app import load_app
+from yadtq.app import load_app, load_servers
 from yadtq.errors import BrokerUnavailable, ConfigError, StoreUnavailable, YadtqError
 from yadtq.runtime.logs import log_to_stderr
 from yadtq.settings import SupervisorSettings, WorkerSettings
@@ -113,6 +113,7 @@ def main(argv: list[str] | None = None) -> int:
                 "a worker needs its whole grace and a moment more to give back what it could not finish"
             )
         spawn = Spawner(worker_command(arguments))
+        load_servers()
         return asyncio.run(supervise(app, own, options.queues or app.queues, spawn))
     except ConfigError as error:
         print(f"yadtq: {error}", file=sys.stderr)

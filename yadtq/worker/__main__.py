@@ -15,7 +15,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from yadtq.app import load_app
+from yadtq.app import load_app, load_servers
 from yadtq.errors import BrokerUnavailable, ConfigError, LifespanFailed, StoreUnavailable, YadtqError
 from yadtq.execution.tasklog import mark_records
 from yadtq.runtime.logs import log_to_stderr
@@ -123,9 +123,7 @@ def main(argv: list[str] | None = None) -> int:
         async def start() -> None:
             await serve(make_worker(app, options, inherited, app_path=arguments.app))
 
-        import yadtq.broker.kafka
-        import yadtq.store.redis  # noqa: F401 - both now, so that the collector never visits them
-
+        load_servers()
         calm_the_collector()
         protect_from_forks(*locks)
         run_to_its_end(start, loop_factory(options.loop))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from yadtq.app import load_app
+from yadtq.app import load_app, load_servers
 from yadtq.client.own import OwnClient
 from yadtq.execution.attempt import Attempt, StopReason
 from yadtq.execution.calls import Calls
@@ -175,6 +175,7 @@ def main() -> int:
     logging.raiseExceptions = False  # as in the worker
     mark_records()
     app = load_app(sys.argv[1])
+    load_servers()
     app.configure(**handed_on(os.environ))
     protect_from_forks(answers)  # whoever holds it would hide our end from the parent
     status = exits.DRAINED
