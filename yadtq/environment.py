@@ -27,8 +27,8 @@ __all__ = ["FILE", "EnvironmentSettings"]
 
 #: Ends the name of a variable that names a file with the secret.
 FILE = "_FILE"
-#: Variables with our prefix that other parts read: tests, and what a supervisor passes to its workers.
-_FOREIGN = ("YADTQ_TEST_", "YADTQ_SLOT", "YADTQ_PIPE")
+#: Variables with our prefix that other parts read: tests, what a supervisor passes to its workers, the command line.
+_FOREIGN = ("YADTQ_TEST_", "YADTQ_SLOT", "YADTQ_PIPE", "YADTQ_APP")
 #: Variables that Kubernetes sets in every container for a Service whose name begins with "yadtq": addresses, not
 #: settings.
 _KUBERNETES = re.compile(

@@ -411,3 +411,19 @@ async def test_truncation_cuts_off_what_all_groups_have_committed(
         assert await broker.truncate([group, "another"], places) == {}
         assert await broker.truncate([group], places) == {(topic, 0): 2}
         assert [record.offset for record in await all_of(broker, topic)] == [2]
+
+
+async def test_the_backlog_is_what_is_not_committed(
+    harness: BrokerHarness, broker: Broker, producer: Producer, topic: str
+) -> None:
+    backlog = await broker.backlog()
+    assert {place: found.records for place, found in backlog.items()} == {(topic, 0): 0, (topic, 1): 0}
+    assert all(found.oldest_ms is None for found in backlog.values())
+    await append(producer, topic, b"1", b"2", b"3")
+    first, second, third = (record.timestamp for record in await all_of(broker, topic))
+    assert (await broker.backlog())[topic, 0] == (3, first)
+    async with members(harness) as (member,):
+        await member.until(lambda: len(member.records) == 3)
+        assert await member.consumer.commit({(topic, 0): 2})
+        assert await broker.backlog() == {(topic, 0): (1, third), (topic, 1): (0, None)}
+    assert first <= second <= third

@@ -61,10 +61,10 @@ def dev(tmp_path: Path) -> Iterator[Start]:
     made: list[tuple[subprocess.Popen[str], IO[str]]] = []
     log = tmp_path / "dev.log"
 
-    def start(*words: str) -> Dev:
+    def start(*words: str, cwd: Path | None = None) -> Dev:
         stderr = log.open("w")
         command = [sys.executable, "-m", "yadtq", "dev", "--kafka-port", "0", "--redis-port", "0", *words]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, cwd=cwd)
         made.append((process, stderr))
         return Dev(process, log)
 
@@ -136,3 +136,33 @@ def test_workers_that_refuse_their_settings_end_it(tmp_path: Path):
     )
     assert done.returncode == 2
     assert "yadtq: concurrency (YADTQ_WORKER_CONCURRENCY)" in done.stderr
+
+
+CODE = """
+from yadtq import Yadtq
+
+app = Yadtq("reloaded")
+
+
+@app.task
+async def answer() -> int:
+    return {answer}
+"""
+
+
+def test_code_that_changes_is_loaded_again(dev: Start, tmp_path: Path) -> None:
+    """Also after code that can't be loaded, which ends the workers but not `yadtq dev`."""
+    source = tmp_path / "changing.py"
+    source.write_text(CODE.format(answer=1))
+    running = dev("changing:app", "--workers", "1", "--reload", cwd=tmp_path)
+    with YADTQClient(app="reloaded", kafka=running.env["YADTQ_KAFKA"], redis=running.env["YADTQ_REDIS"]) as client:
+
+        def answers(wanted: int) -> bool:
+            return bool(client.get_result(client.submit_task("answer", []), timeout=10) == wanted)
+
+        eventually_blocking(lambda: answers(1), timeout=60)
+        source.write_text("1 +\n")
+        eventually_blocking(lambda: "start again after a change" in running.log.read_text(), timeout=60)
+        source.write_text(CODE.format(answer=2))
+        eventually_blocking(lambda: answers(2), timeout=60)
+    assert running.ends(signal.SIGINT, running.family()) == 0

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tests.support.fuzzing import MINUTES, fuzz
-from yadtq.cli import root, tasks
+from yadtq.cli import root
 from yadtq.cli.options import parse_call
+from yadtq.cli.output import as_json
 from yadtq.cli.workers import table
 from yadtq.errors import ConfigError, TaskFailed, TaskNotFound
 from yadtq.options import RULES, CallOptions, TaskOptions, checked
@@ -133,7 +134,7 @@ json_data = st.recursive(
 def test_results_and_errors_on_the_terminal() -> None:
     @given(json_data, texts)
     def test(value: Any, text: str) -> None:
-        printed = tasks._json(value)
+        printed = as_json(value)
         assert printed.isprintable()
         printed.encode()
         json.loads(printed)

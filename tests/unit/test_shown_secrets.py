@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from yadtq.cli import tasks
+from yadtq.cli.output import as_json
 from yadtq.cli.root import run
 from yadtq.cli.workers import table
 from yadtq.errors import ConfigError
@@ -127,6 +127,6 @@ def test_errors_of_the_command_line_are_printable(capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("value", [NASTY, {"a": [NASTY]}, "\U000e0001", "Grüße, 世界", None])
 def test_json_is_the_same_value_in_printable_characters(value: Any) -> None:
-    said = tasks._json(value)
+    said = as_json(value)
     assert said.isprintable()
     assert json.loads(said) == value

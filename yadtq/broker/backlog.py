@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from yadtq.broker.aiokafka_life import connected, stopped, wire
 from yadtq.broker.connecting import connection_options
@@ -28,6 +28,7 @@ __all__ = ["read_backlog"]
 _TIMEOUT_S = 20.0
 _STOP_S = 2.0
 _POLL_S = 0.2
+_AGAIN_S = 0.2
 _POLL_RECORDS = 500
 
 
@@ -68,7 +69,7 @@ async def _committed(settings: Settings, names: TopicNames) -> dict[TopicPartiti
     try:
         topics = [topic for topic in await admin.list_topics() if names.queue_of(topic) is not None]
         found = await topics_as_they_are(wire(admin), topics) if topics else {}
-        commits = await admin.list_consumer_group_offsets(names.group)
+        commits = await _commits(admin, names.group)
     finally:
         await stopped(admin, _STOP_S)
     offsets = {}
@@ -79,6 +80,15 @@ async def _committed(settings: Settings, names: TopicNames) -> dict[TopicPartiti
             ours = commit is not None and is_of_log(commit.metadata or "", info.id)
             offsets[place] = max(0, commit.offset) if ours else 0
     return offsets
+
+
+async def _commits(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartition, Any]:
+    """A cluster that has had no group yet creates its topic for them first, which takes a moment."""
+    while True:
+        try:
+            return dict(await admin.list_consumer_group_offsets(group))
+        except GroupCoordinatorNotAvailableError:
+            await asyncio.sleep(_AGAIN_S)
 
 
 async def _stamps(

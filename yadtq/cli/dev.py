@@ -6,15 +6,16 @@ import asyncio
 import os
 import signal
 import sys
-from contextlib import AsyncExitStack
 from pathlib import Path  # noqa: TC003 - typer reads annotations at run time
 from typing import Annotated
 
 import typer
 
 from yadtq.app import load_app
+from yadtq.cli.crew import Crew, check_reload
+from yadtq.cli.options import APP_VARIABLE
 from yadtq.connections import forget_connections
-from yadtq.demo.processes import SupervisorProcess, supervisor
+from yadtq.demo.processes import supervisor
 from yadtq.embedded import EmbeddedStack, ports_free
 from yadtq.settings import WorkerSettings
 
@@ -27,8 +28,11 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def dev(
-    app: Annotated[str | None, typer.Argument(metavar="[MODULE:APP]", help="Run workers for this app.")] = None,
+    app: Annotated[
+        str | None, typer.Argument(metavar="[MODULE:APP]", envvar=APP_VARIABLE, help="Run workers for this app.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Default: 2 if an app is named, else none.")] = None,
+    reload: Annotated[bool, typer.Option("--reload", help="Start the workers again when code has changed.")] = False,
     data: Annotated[Path | None, typer.Option(help="Keep the data in this folder; default: a temporary one.")] = None,
     kafka_port: Annotated[int, typer.Option(help="Another one if it is taken.")] = 9092,
     redis_port: Annotated[int, typer.Option(help="Another one if it is taken.")] = 6379,
@@ -37,17 +41,19 @@ def dev(
 
     Prints the addresses as two lines for the shell. Workers without an app run the examples: addition, primes, ...
     """
-    if app is not None:
+    if reload:
+        check_reload()
+    if app is not None and not reload:
         load_app(app)  # report a wrong name before anything is started
-    wanted = workers or (_WORKERS if app else 0)
-    return asyncio.run(_Dev(app or _EXAMPLES, wanted, data).run(kafka_port, redis_port))
+    wanted = workers or (_WORKERS if app or reload else 0)
+    return asyncio.run(_Dev(app or _EXAMPLES, wanted, data, reload=reload).run(kafka_port, redis_port))
 
 
 class _Dev:
-    def __init__(self, app: str, workers: int, data: Path | None) -> None:
-        self._app, self._workers, self._data = app, workers, data
+    def __init__(self, app: str, workers: int, data: Path | None, *, reload: bool) -> None:
+        self._app, self._workers, self._data, self._reload = app, workers, data, reload
         self._asked = asyncio.Event()
-        self._supervisor: SupervisorProcess | None = None
+        self._crew: Crew | None = None
 
     async def run(self, kafka_port: int, redis_port: int) -> int:
         """Returns the exit status: the supervisor's, if that ends by itself."""
@@ -56,16 +62,9 @@ class _Dev:
             loop.add_signal_handler(signum, self._stop)
         forget_connections(os.environ)
         free = ports_free(kafka_port, redis_port)
-        async with AsyncExitStack() as cleanup:
-            stack = await cleanup.enter_async_context(
-                EmbeddedStack(self._data, kafka_port=free.kafka, redis_port=free.redis)
-            )
+        async with EmbeddedStack(self._data, kafka_port=free.kafka, redis_port=free.redis) as stack:
             for name, value in stack.env.items():
                 print(f"export {name}={value}", flush=True)
-            if self._workers and not self._asked.is_set():
-                self._supervisor = await cleanup.enter_async_context(
-                    supervisor(self._app, workers=self._workers, env={**_worker_environment(), **stack.env})
-                )
             taken = [
                 str(port) for port, got in ((kafka_port, free.kafka), (redis_port, free.redis)) if got == 0 != port
             ]
@@ -75,26 +74,18 @@ class _Dev:
                 which = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'}"
                 print(f"yadtq: {which} open to all users of this machine, but not to other machines", file=sys.stderr)
             print("yadtq: Ctrl-C ends it", file=sys.stderr)
-            return await self._wait()
+            if not self._workers:
+                await self._asked.wait()
+            if self._asked.is_set():
+                return 0
+            env = {**_worker_environment(), **stack.env}
+            self._crew = Crew(lambda: supervisor(self._app, workers=self._workers, env=env), reload=self._reload)
+            return await self._crew.run()
 
     def _stop(self) -> None:
-        # The first one ends the wait below, and so the supervisor. Further ones go to the supervisor, which then stops
-        # faster.
-        if self._asked.is_set() and self._supervisor is not None:
-            self._supervisor.signal()
         self._asked.set()
-
-    async def _wait(self) -> int:
-        asked = asyncio.create_task(self._asked.wait())
-        waits = {asked}
-        if self._supervisor is not None:
-            waits.add(asyncio.create_task(self._supervisor.wait()))  # type: ignore[arg-type]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits:
-            wait.cancel()
-        if self._asked.is_set() or self._supervisor is None:
-            return 0
-        return await self._supervisor.wait()
+        if self._crew is not None:
+            self._crew.stop()
 
 
 def _worker_environment() -> dict[str, str]:

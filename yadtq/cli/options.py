@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,18 +17,42 @@ from yadtq.shown import shown, shown_value
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["AppOption", "KafkaOption", "RedisOption", "find_app", "parse_argument", "parse_call", "with_call_options"]
+__all__ = [
+    "APP_VARIABLE",
+    "AppOption",
+    "JsonOption",
+    "KafkaOption",
+    "RedisOption",
+    "find_app",
+    "parse_argument",
+    "parse_call",
+    "with_call_options",
+]
 
-AppOption = Annotated[str, typer.Option("--app", metavar="APP", help="module:app, or the plain name of an app.")]
+APP_VARIABLE = "YADTQ_APP"
+AppOption = Annotated[
+    str, typer.Option("--app", metavar="APP", envvar=APP_VARIABLE, help="module:app, or the plain name of an app.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 KafkaOption = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Default: YADTQ_KAFKA or localhost:9092.")]
 RedisOption = Annotated[str | None, typer.Option(metavar="URL", help="Default: YADTQ_REDIS or a local Redis.")]
 
 
 def find_app(app: str, kafka: str | None, redis: str | None) -> Yadtq:
     """With a plain name, arguments are not validated here: only the worker knows the tasks."""
-    found = load_app(app) if ":" in app else Yadtq(app)
+    if ":" in app:
+        found = load_app(app)
+    else:
+        found = Yadtq(app)
+        if _is_module(app):
+            typer.echo(f"yadtq: {app!r} is taken as the name of an app; its module here is --app {app}:app", err=True)
     found.configure(kafka=kafka, redis=redis)
     return found
+
+
+def _is_module(name: str) -> bool:
+    """Whether there is a module of this name in the current folder: it may be what was meant."""
+    return Path(f"{name}.py").is_file() or Path(name, "__init__.py").is_file()
 
 
 def with_call_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
-from yadtq.cli import check, demo, dev, tasks, workers
+from yadtq.cli import check, dead, demo, dev, processes, queues, tasks, workers
 from yadtq.errors import ConfigError, YadtqError
 from yadtq.shown import shown
 
@@ -18,7 +20,6 @@ _LONGEST = 4_000
 
 app = typer.Typer(
     name="yadtq",
-    help="An asyncio-native distributed task queue: Kafka carries every task, Redis answers every question about it.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -30,6 +31,29 @@ app.command("submit", context_settings={"ignore_unknown_options": True})(tasks.s
 app.command("status")(tasks.status)
 app.command("result")(tasks.result)
 app.command("workers")(workers.workers)
+app.command("queues")(queues.queues)
+app.add_typer(dead.dead, name="dead")
+app.command("worker", context_settings=processes.AS_IT_IS)(processes.worker)
+app.command("supervisor", context_settings=processes.AS_IT_IS)(processes.supervisor)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"yadtq {version('yadtq')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version, and end.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """An asyncio-native distributed task queue: Kafka carries every task, Redis answers every question about it.
+
+    First steps: `yadtq dev tasks:app` in one terminal, `yadtq submit addition 1 2 --wait` in another. Addresses and
+    passwords are read from YADTQ_* variables; YADTQ_APP is the app of every command.
+    """
 
 
 def run(argv: list[str] | None = None) -> int:

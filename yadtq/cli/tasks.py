@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic_core import to_jsonable_python
 
-from yadtq.cli.options import AppOption, KafkaOption, RedisOption, find_app, parse_call, with_call_options
+from yadtq.cli.options import (
+    AppOption,
+    JsonOption,
+    KafkaOption,
+    RedisOption,
+    find_app,
+    parse_call,
+    with_call_options,
+)
+from yadtq.cli.output import print_json
+from yadtq.errors import BrokerUnavailable
 from yadtq.options import CallOptions, checked
 from yadtq.shown import shown
 
 if TYPE_CHECKING:
+    from yadtq.client.client import Client
     from yadtq.handle import TaskHandle
 
 __all__ = ["result", "status", "submit"]
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="The task's id, as printed by `submit`.")]
+_WAIT_S = 60.0
+#: A wait that is shorter than this needs no word.
+_SOON_S = 1.0
 
 
 @with_call_options
@@ -27,9 +39,12 @@ def submit(
     words: Annotated[
         list[str] | None, typer.Argument(metavar="ARGS...", help="Read as JSON; what isn't is taken as text.")
     ] = None,
-    keyword: Annotated[list[str] | None, typer.Option("--keyword", "-k", metavar="NAME=VALUE")] = None,
+    keyword: Annotated[
+        list[str] | None, typer.Option("--keyword", "-k", metavar="NAME=VALUE", help="A keyword argument.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the result, and print that.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print an object, for programs.")] = False,
+    wait_s: Annotated[float, typer.Option("--wait-timeout", min=0, help="Seconds that --wait waits.")] = _WAIT_S,
+    json: JsonOption = False,
     app: AppOption = "default",
     kafka: KafkaOption = None,
     redis: RedisOption = None,
@@ -42,15 +57,20 @@ def submit(
     async def work() -> dict[str, Any]:
         async with find_app(app, kafka, redis).client() as client:
             handle: TaskHandle[Any] = await client.submit_task(name, args, kwargs, options)
-            return {"id": handle.id, **({"result": await handle.result()} if wait else {})}
+            return {"id": handle.id, **({"result": await _ended(client, handle, wait_s)} if wait else {})}
 
     said = asyncio.run(work())
-    typer.echo(_json(said) if as_json else _json(said["result"]) if wait else shown(said["id"]))
+    if json:
+        print_json(said)
+    elif wait:
+        print_json(said["result"])
+    else:
+        typer.echo(shown(said["id"]))
 
 
 def status(
     task_id: IdArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="Print an object, for programs.")] = False,
+    json: JsonOption = False,
     app: AppOption = "default",
     kafka: KafkaOption = None,
     redis: RedisOption = None,
@@ -62,12 +82,16 @@ def status(
             return (await client.status(task_id)).value
 
     found = asyncio.run(work())
-    typer.echo(_json({"id": task_id, "status": found}) if as_json else found)
+    if json:
+        print_json({"id": task_id, "status": found})
+    else:
+        typer.echo(found)
 
 
 def result(
     task_id: IdArgument,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait for it; default: for ever.")] = None,
+    json: JsonOption = False,
     app: AppOption = "default",
     kafka: KafkaOption = None,
     redis: RedisOption = None,
@@ -76,15 +100,43 @@ def result(
 
     async def work() -> Any:
         async with find_app(app, kafka, redis).client() as client:
-            return await client.result(task_id, timeout)
+            await client.status(
+                task_id
+            )  # a mistyped id is said at once, not after the time that a registration may take
+            return await _ended(client, client.handle(task_id), timeout)
 
-    typer.echo(_json(asyncio.run(work())))
+    found = asyncio.run(work())
+    print_json({"id": task_id, "result": found} if json else found)
 
 
-def _json(value: Any) -> str:
-    # A task of a loaded app returns what its annotation says, which may be a dataclass or a model.
-    text = json.dumps(to_jsonable_python(value), ensure_ascii=False)
-    if text.isprintable():
-        return text
-    # JSON can escape every character, so control characters for the terminal are escaped without changing the value.
-    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+async def _ended(client: Client, handle: TaskHandle[Any], timeout: float | None) -> Any:
+    """The result. Says on standard error what is waited for, and what to do if it takes too long."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    first_s = _SOON_S if timeout is None else min(_SOON_S, timeout)
+    try:
+        return await handle.result(first_s)
+    except TimeoutError:
+        pass
+    state = (await client.status(handle)).value
+    hint = "" if await _is_served(client) else "; no worker of this app is alive"
+    limit = "" if timeout is None else f" for up to {timeout:g} s"
+    name = shown(handle.id)
+    if timeout is None or timeout > first_s:
+        typer.echo(
+            f"yadtq: waiting{limit} for task {name}, {state}{hint}; Ctrl-C ends the wait, not the task", err=True
+        )
+    try:
+        return await handle.result(None if timeout is None else max(0.0, timeout - (loop.time() - began)))
+    except TimeoutError:
+        state = (await client.status(handle)).value
+        raise TimeoutError(
+            f"task {name} has not ended within {timeout:g} s ({state}{hint}); it continues: yadtq result {name}"
+        ) from None
+
+
+async def _is_served(client: Client) -> bool:
+    try:
+        return bool(await client.workers())
+    except BrokerUnavailable:  # only for a hint
+        return True

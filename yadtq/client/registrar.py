@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+from contextlib import suppress
 from itertools import repeat
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,7 @@ LINGER_S = 0.01
 BUSY_LINGER_S = 0.05
 _MOST = 1_000
 _OUTAGE_RETRY_S = 0.25
-#: The name of no data set: the first write finds out which there is.
+#: The name of no data set.
 _UNKNOWN = "?"
 
 
@@ -129,6 +130,7 @@ class Registrar(Service):
         self._woken.set()
 
     async def run(self, *, task_status: Started[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        await self._find_data_set()
         task_status.started()
         while self._pending or not self._stopped:
             if not self._pending:
@@ -139,6 +141,12 @@ class Registrar(Service):
             self._flush_now.clear()
             if not await self._write(self._pending[:_MOST], self._homes[:_MOST]) and self._stopped:
                 return
+
+    async def _find_data_set(self) -> None:
+        """Before the first submit: then all of them are surely later than this data set."""
+        if not self._added:
+            with suppress(StoreUnavailable):  # the first write finds out
+                self._data_set = (await self._store.data_set()).name
 
     async def _linger(self) -> None:
         """`LINGER_S`, and, while submits continue, the same again up to `BUSY_LINGER_S`: a write costs as much as about

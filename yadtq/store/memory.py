@@ -80,7 +80,7 @@ class MemoryStore(MemoryFamilies):
         return f"{self._now_ms()}-{self._chance.getrandbits(64):016x}"
 
     def _now_ms(self) -> int:
-        return round(self.server.clock.time() * 1000)
+        return int(self.server.clock.time() * 1000)
 
     def hear_control(self, on_message: Callable[[bytes], None], on_gap: Callable[[], None]) -> Service:
         return _Listening(self.server, CONTROL, on_message, on_gap)

@@ -42,9 +42,14 @@ _SIGNALS = {
 }
 
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m yadtq.supervisor", description="Keep worker processes alive.")
-    parser.add_argument("app", nargs="?", default="yadtq.examples:app", help="module:app (default: %(default)s)")
+def parse(argv: list[str] | None = None, program: str = "python -m yadtq.supervisor") -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=program, description="Keep worker processes alive.")
+    parser.add_argument(
+        "app",
+        nargs="?",
+        default=os.environ.get("YADTQ_APP", "yadtq.examples:app"),
+        help="module:app (default: YADTQ_APP or %(default)s)",
+    )
     parser.add_argument("--workers", type=int, help="worker processes (default: 2)")
     parser.add_argument("--concurrency", type=int, help="tasks running at once in each worker (default: 100)")
     parser.add_argument("--queues", help="comma-separated (default: those that the app's tasks name)")
@@ -96,8 +101,8 @@ def _write_events_to(fd: int) -> None:
         raise ConfigError(f"--events-fd {fd}: {error.strerror}") from None
 
 
-def main(argv: list[str] | None = None) -> int:
-    arguments = parse(argv)
+def main(argv: list[str] | None = None, program: str = "python -m yadtq.supervisor") -> int:
+    arguments = parse(argv, program)
     log_to_stderr(arguments.log_level)
     logging.getLogger("aiokafka").setLevel(max(logging.WARNING, logging.getLogger().level))
     try:

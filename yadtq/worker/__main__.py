@@ -35,9 +35,14 @@ log = logging.getLogger("yadtq.worker")
 _SIGNALS_S = 1.0
 
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m yadtq.worker", description="Run tasks of an app.")
-    parser.add_argument("app", nargs="?", default="yadtq.examples:app", help="module:app (default: %(default)s)")
+def parse(argv: list[str] | None = None, program: str = "python -m yadtq.worker") -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=program, description="Run tasks of an app.")
+    parser.add_argument(
+        "app",
+        nargs="?",
+        default=os.environ.get("YADTQ_APP", "yadtq.examples:app"),
+        help="module:app (default: YADTQ_APP or %(default)s)",
+    )
     parser.add_argument("--concurrency", type=int, help="tasks running at once (default: 100)")
     parser.add_argument("--queues", help="comma-separated (default: those that the app's tasks name)")
     parser.add_argument("--kafka", help="bootstrap servers (default: YADTQ_KAFKA or localhost:9092)")
@@ -104,8 +109,8 @@ def loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def main(argv: list[str] | None = None) -> int:
-    arguments = parse(argv)
+def main(argv: list[str] | None = None, program: str = "python -m yadtq.worker") -> int:
+    arguments = parse(argv, program)
     log_to_stderr(arguments.log_level)
     logging.raiseExceptions = False  # with stderr closed by a task, to report that a log failed would raise
     mark_records()
