@@ -21,7 +21,7 @@ from yadtq.errors import ConfigError
 from yadtq.runtime.seams import OutRecord
 from yadtq.settings import Settings
 from yadtq.supervisor import __main__ as supervisor
-from yadtq.testing import ManualClock, MemoryBroker, MemoryStore
+from yadtq.testing.doubles import ManualClock, MemoryBroker, MemoryStore
 from yadtq.wire.heartbeat import Heartbeat
 from yadtq.wire.names import TopicNames
 from yadtq.worker import __main__ as worker
