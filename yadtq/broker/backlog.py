@@ -77,8 +77,9 @@ async def _committed(settings: Settings, names: TopicNames) -> dict[TopicPartiti
         for number in range(info.partitions):
             place = TopicPartition(topic, number)
             commit = commits.get(place)
-            ours = commit is not None and is_of_log(commit.metadata or "", info.id)
-            offsets[place] = max(0, commit.offset) if ours else 0
+            offsets[place] = 0
+            if commit is not None and is_of_log(commit.metadata or "", info.id):
+                offsets[place] = max(0, commit.offset)
     return offsets
 
 
