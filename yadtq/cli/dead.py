@@ -23,6 +23,7 @@ dead = typer.Typer(help="Dead letters: records that could not be run.", no_args_
 
 @dead.command("ls")
 def ls(
+    *,
     since: Annotated[str, typer.Option(metavar="TIME", help="How far to look back: 90, 15m, 24h or 7d.")] = "24h",
     limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
     json: JsonOption = False,

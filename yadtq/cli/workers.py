@@ -30,6 +30,7 @@ _NAME = 100
 
 
 def workers(
+    *,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on until Ctrl-C.")] = False,
     json: JsonOption = False,
     app: AppOption = "default",
