@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from yadtq.app import Yadtq
     from yadtq.context import TaskContext
     from yadtq.execution.chain import Inner
-    from yadtq.testing.kit.servers import MemoryServers
+    from yadtq.testing.kit.real import Servers
     from yadtq.testing.kit.virtual_time import VirtualTime
 
 __all__ = ["Fleet"]
@@ -40,7 +40,7 @@ _END_S = 120.0
 class Fleet:
     """One worker at a time. concurrency: of it."""
 
-    def __init__(self, app: Yadtq, servers: MemoryServers, time: VirtualTime, *, concurrency: int) -> None:
+    def __init__(self, app: Yadtq, servers: Servers, time: VirtualTime, *, concurrency: int) -> None:
         self._app = app
         self._servers = servers
         self._time = time
@@ -132,10 +132,9 @@ class Fleet:
 
     async def _bury(self, worker: Worker | None) -> None:
         """Its leases end at once, as they do when a supervisor sees the end of a process."""
-        store = self._servers.outside(1).store
         while worker is not None:
             try:
-                await store.deaths.bury(worker.id, outside=True)
+                await self._servers.store.deaths.bury(worker.id, outside=True)
             except StoreUnavailable:
                 await asyncio.sleep(_RESPAWN_S)
             else:

@@ -12,12 +12,14 @@ from yadtq.testing.memory_broker import MemoryBroker
 from yadtq.wire.names import TopicNames
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from yadtq.app import Yadtq
-    from yadtq.runtime.seams import Broker
+    from yadtq.runtime.seams import Broker, ConsumedRecord
     from yadtq.settings import Settings
     from yadtq.testing.kit.virtual_time import VirtualTime
 
-__all__ = ["DeadLetter", "MemoryServers", "calm"]
+__all__ = ["DeadLetter", "MemoryServers", "calm", "letters"]
 
 
 class DeadLetter(NamedTuple):
@@ -37,8 +39,27 @@ def calm(settings: Settings) -> Settings:
     )
 
 
+def letters(records: Sequence[ConsumedRecord]) -> list[DeadLetter]:
+    """Records of the dead-letter topic."""
+    found = []
+    for record in records:
+        headers = {name: value.decode(errors="replace") for name, value in record.headers}
+        found.append(
+            DeadLetter(
+                task_id=headers.get("yadtq-task-id", ""),
+                task=headers.get("yadtq-task", ""),
+                reason=headers.get("yadtq-reason", ""),
+                detail=headers.get("yadtq-detail", ""),
+                value=record.value,
+            )
+        )
+    return found
+
+
 class MemoryServers:
-    """settings: of all processes in this world."""
+    """settings: of all processes in this world. store: for the world itself."""
+
+    in_memory = True
 
     def __init__(self, app: Yadtq, time: VirtualTime) -> None:
         self.settings = calm(app.settings)
@@ -47,7 +68,13 @@ class MemoryServers:
         self._time = time
         self._chance = random.Random()
         self._cluster = MemoryBroker(time)
-        self._store = MemoryStore(time, self._chance, self.settings)
+        self.store = self._store = MemoryStore(time, self._chance, self.settings)
+
+    async def start(self) -> None:
+        """They run."""
+
+    async def aclose(self) -> None:
+        """They end with the world."""
 
     def outside(self, pid: int) -> Outside:
         """What one process is given."""
@@ -71,17 +98,5 @@ class MemoryServers:
     def redis_down(self, down: bool) -> None:
         self._store.down = down
 
-    def dead_letters(self) -> list[DeadLetter]:
-        found = []
-        for record in self._cluster.records(self.names.dead):
-            headers = {name: value.decode(errors="replace") for name, value in record.headers}
-            found.append(
-                DeadLetter(
-                    task_id=headers.get("yadtq-task-id", ""),
-                    task=headers.get("yadtq-task", ""),
-                    reason=headers.get("yadtq-reason", ""),
-                    detail=headers.get("yadtq-detail", ""),
-                    value=record.value,
-                )
-            )
-        return found
+    async def dead_letters(self) -> list[DeadLetter]:
+        return letters(self._cluster.records(self.names.dead))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakSet
 
 from yadtq.errors import ConfigError
 from yadtq.store.tasks.verbs import Unreadable
 from yadtq.testing.kit.fleet import Fleet
 from yadtq.testing.kit.loop_hooks import hooks_of
+from yadtq.testing.kit.real import RealServers, RealTime
 from yadtq.testing.kit.scope import Call, Process, Scope, scope
 from yadtq.testing.kit.servers import MemoryServers
 from yadtq.testing.kit.virtual_time import VirtualTime
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from yadtq.client.client import Client
     from yadtq.handle import TaskHandle
     from yadtq.store.tasks.verbs import Snapshot
+    from yadtq.testing.kit.real import Servers
     from yadtq.testing.kit.servers import DeadLetter
     from yadtq.testing.kit.submits import Submit
     from yadtq.wire.states import TaskStatus
@@ -32,12 +34,13 @@ __all__ = ["World", "running"]
 _open: WeakSet[Yadtq] = WeakSet()
 
 _DAY_S = 86_400.0
+_LOOK_S = 0.05
 
 
 class World:
     """What `running` gives. client: the connected client; `task.submit(...)` goes through it."""
 
-    def __init__(self, app: Yadtq, client: Client, fleet: Fleet, *, servers: MemoryServers, time: VirtualTime) -> None:
+    def __init__(self, app: Yadtq, client: Client, fleet: Fleet, *, servers: Servers, time: VirtualTime) -> None:
         self.app = app
         self.client = client
         self._fleet = fleet
@@ -65,7 +68,7 @@ class World:
     async def dead_letters(self) -> list[DeadLetter]:
         """All records of the dead-letter topic, oldest first."""
         self._check()
-        return self._servers.dead_letters()
+        return await self._servers.dead_letters()
 
     # Time
 
@@ -74,13 +77,24 @@ class World:
         waited for.
 
         Time stands still while something runs: a thread of a sync task, I/O of a task. A task that waits for an event
-        of the test's own delays it by `patience_s` real seconds. Raises `ConfigError` after the end of the world, and
+        of the test's own delays it by `patience_s` real seconds. On real servers it waits, for real, until every
+        submitted task has ended, and no longer than this. Raises `ConfigError` after the end of the world, and
         inside a task.
         """
         if not 0 <= seconds < 1e9:
             raise ConfigError(f"advance({seconds!r}): expected seconds from 0 to 1e9")
         with self._one_at_a_time():
-            await self._time.advance(seconds)
+            if self.in_memory:
+                await self._time.advance(seconds)
+                return
+            until = self._time.now() + seconds
+            while await self._unfinished() and self._time.now() < until:
+                await self._time.advance(_LOOK_S)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the servers are in memory, so that time and all faults are the test's own."""
+        return self._servers.in_memory
 
     async def run_until_idle(self, at_most: float = _DAY_S) -> None:
         """Let time pass until every submitted task has ended. Raises `TimeoutError` after `at_most` virtual seconds."""
@@ -97,7 +111,7 @@ class World:
     async def _unfinished(self) -> list[str]:
         ids = [each.id for each in self._servers.submits.all]
         held = self._fleet.holds_tasks()  # else Redis has lost what it knew of a task that had ended
-        found = await self._servers.outside(1).store.tasks.snapshots(ids)
+        found = await self._servers.store.tasks.snapshots(ids)
         return [
             task_id
             for task_id, snapshot in zip(ids, found, strict=True)
@@ -167,11 +181,18 @@ def _is_over(snapshot: Snapshot | Unreadable) -> bool:
 
 
 @asynccontextmanager
-async def running(app: Yadtq, *, concurrency: int = 100, patience_s: float = 0.5) -> AsyncIterator[World]:
+async def running(
+    app: Yadtq,
+    *,
+    concurrency: int = 100,
+    patience_s: float = 0.5,
+    servers: Literal["memory", "real"] = "memory",
+) -> AsyncIterator[World]:
     """A worker and a client of `app`, on servers in memory that nobody else uses, in the running event loop.
 
     concurrency: tasks running at once. patience_s: real seconds that `advance` waits for a task that waits for I/O.
-    Raises `ConfigError` for an app without tasks, and if a world of this app is open already.
+    servers: "real": those of the app's settings, under an app name of its own, in real time. Raises `ConfigError` for
+    an app without tasks, and if a world of this app is open already.
 
     Example:
         async with running(app) as world:
@@ -185,11 +206,13 @@ async def running(app: Yadtq, *, concurrency: int = 100, patience_s: float = 0.5
     _open.add(app)
     try:
         with hooks_of(asyncio.get_running_loop()) as hooks:
-            time = VirtualTime(hooks, patience_s=patience_s)
+            time = (RealTime if servers == "real" else VirtualTime)(hooks, patience_s=patience_s)
             before = scope.get()
             scope.set(Scope(Process(time)))
             try:
-                async with _world(app, time, concurrency) as world:
+                async with _world(
+                    app, RealServers(app) if servers == "real" else MemoryServers(app, time), time, concurrency
+                ) as world:
                     yield world
             finally:
                 scope.set(before)
@@ -198,11 +221,11 @@ async def running(app: Yadtq, *, concurrency: int = 100, patience_s: float = 0.5
 
 
 @asynccontextmanager
-async def _world(app: Yadtq, time: VirtualTime, concurrency: int) -> AsyncIterator[World]:
-    servers = MemoryServers(app, time)
+async def _world(app: Yadtq, servers: Servers, time: VirtualTime, concurrency: int) -> AsyncIterator[World]:
     fleet = Fleet(app, servers, time, concurrency=concurrency)
     async with app.client(outside=servers.outside(1)) as client:
         try:
+            await servers.start()
             fleet.start()
             await fleet.ready()
             world = World(app, client, fleet, servers=servers, time=time)
@@ -212,3 +235,4 @@ async def _world(app: Yadtq, time: VirtualTime, concurrency: int) -> AsyncIterat
                 world._close()
         finally:
             await fleet.end()
+            await servers.aclose()
