@@ -210,7 +210,7 @@ class TestClient:
     ) -> None:
         never = asyncio.Event()
 
-        async def hangs(task_ids: object, data_set: str) -> None:
+        async def hangs(*of_the_call: object) -> None:
             await never.wait()
 
         monkeypatch.setattr(bench.store.tasks, "register", hangs)

@@ -10,9 +10,11 @@ import pytest
 
 from tests.support.assembled import assembled
 from yadtq import Discard, Retry, Yadtq
+from yadtq.cli import dev
 from yadtq.errors import TaskFailed
 from yadtq.execution.tasklog import mark_records
 from yadtq.runtime.logs import OneLine
+from yadtq.settings import WorkerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,6 +110,15 @@ class TestCalls:
         await run(hangs, {"timeout": 0.01}, log_tasks=True)
         ends = [text.split(",")[2].split(" after")[0].strip() for level, text in lines(caplog) if " after " in text]
         assert ends == ["raises", "is stopped"]
+
+
+class TestDev:
+    def test_sets_it_unless_the_user_has(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("YADTQ_WORKER_LOG_TASKS", raising=False)
+        assert dev._worker_environment() == {"YADTQ_WORKER_LOG_TASKS": "true"}
+        assert not WorkerSettings.load().log_tasks
+        monkeypatch.setenv("YADTQ_WORKER_LOG_TASKS", "false")
+        assert dev._worker_environment() == {}
 
 
 class TestMarks:
