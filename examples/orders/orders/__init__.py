@@ -1,0 +1,1 @@
+"""Takes orders, charges them, and confirms them by mail."""
