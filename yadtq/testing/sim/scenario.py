@@ -216,12 +216,20 @@ class Scenario:
         return not self.judge.unfinished and not any(client.alive for client in self.clients)
 
     def uncommitted(self) -> list[tuple[int, int, int]]:
-        """Partition, committed offset and end of those that are not committed up to their end."""
+        """Partition, committed offset and end of those that are not committed up to their end.
+
+        What was truncated had been committed, even if the answer to an older commit was overtaken and set it back.
+        """
         committed = self.kafka.group(self.names.group).committed
+        offsets = {
+            place: max(committed.get(place, 0), log.start)
+            for place, log in self.kafka.logs.items()
+            if place[0].startswith(self.task_prefix)
+        }
         return [
-            (number, committed.get((topic, number), 0), log.end)
-            for (topic, number), log in self.kafka.logs.items()
-            if topic.startswith(self.task_prefix) and committed.get((topic, number), 0) != log.end
+            (place[1], offset, self.kafka.logs[place].end)
+            for place, offset in offsets.items()
+            if offset != self.kafka.logs[place].end
         ]
 
     def where_is(self, task_id: str) -> str:

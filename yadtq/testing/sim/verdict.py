@@ -83,7 +83,14 @@ def _right_count(scenario: Scenario, job: Job, runs: list[Run]) -> Iterator[str]
     asked = {"flaky": job.trouble, "crasher": min(job.trouble, _MOST_CRASHES)}.get(job.kind, 0)
     if scenario.redis.lost_at:
         asked *= 1 + len(scenario.redis.lost_at)
-    met = {id(touch) for run in runs for touch in touches if touch.meets(run, _FINISHING_S)}
+    # One that meets several workers, the death of their supervisor for example, may cost a run on each of them: they
+    # notice it at different times, and a task that one gives back is claimed by the next.
+    met = {
+        (id(touch), run.worker if touch.workers else "")
+        for run in runs
+        for touch in touches
+        if touch.meets(run, _FINISHING_S)
+    }
     if len(runs) > 1 + asked + len(met):
         told = ", ".join(
             f"{run.attempt} on {run.worker} at {run.started_at:.2f} ({run.how or 'no end'})" for run in runs
