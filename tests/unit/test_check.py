@@ -8,7 +8,8 @@ import time
 import pytest
 
 from tests.support.ports import reserve_port
-from yadtq.broker.topics import Config, TopicsSeen, topics_of
+from yadtq.broker.topics import TopicsSeen
+from yadtq.broker.wanted import Config, topics_of
 from yadtq.cli import verdicts
 from yadtq.cli.root import run
 from yadtq.cli.verdicts import Line, status_of

@@ -79,3 +79,25 @@ def test_it_is_the_one_that_the_package_registers():
     assert 'pytest11]\nyadtq = "pytest_yadtq"' in (ROOT / "pyproject.toml").read_text()
     code = "import pytest_yadtq, sys; assert not [name for name in sys.modules if name.split('.')[0] == 'yadtq']"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+def test_a_world_in_memory_needs_neither_aiokafka_nor_redis():
+    code = """
+import asyncio, sys
+from yadtq import Yadtq
+from yadtq.testing import running
+
+app = Yadtq("shop")
+
+@app.task
+async def addition(x: int, y: int) -> int:
+    return x + y
+
+async def main() -> None:
+    async with running(app):
+        assert await (await addition.submit(1, 2)).result(timeout=10) == 3
+
+asyncio.run(main())
+assert not {"aiokafka", "redis"} & sys.modules.keys()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yadtq.broker.connecting import connection_options
-from yadtq.broker.topics import Config, task_topic_problem, topics_of, unset
+from yadtq.broker.wanted import Config, task_topic_problem, topics_of, unset
 from yadtq.errors import ConfigError
 from yadtq.settings import Settings
 from yadtq.wire.names import TopicNames

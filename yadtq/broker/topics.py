@@ -20,6 +20,7 @@ from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_co
 from yadtq.broker.aiokafka_life import advice_for, connected, led_to, may_pass, stopped, wire
 from yadtq.broker.connecting import connection_options
 from yadtq.broker.metadata import topics_as_they_are, until_there
+from yadtq.broker.wanted import FOREVER, OVERHEAD, SIZE, USUAL_SIZE, Config, task_topic_problem, topics_of, unset
 from yadtq.errors import BrokerUnavailable, ConfigError, TopicMismatch
 
 if TYPE_CHECKING:
@@ -29,80 +30,21 @@ if TYPE_CHECKING:
     from yadtq.wire.names import TopicNames
 
 __all__ = [
-    "Config",
     "TopicsSeen",
     "check_topics",
     "provision",
     "seen_topics",
-    "task_topic_problem",
-    "topics_of",
-    "unset",
 ]
 
 log = logging.getLogger("yadtq.broker")
 
 _STOP_S = 2.0
 _RETRY_S = 0.2
-_FOREVER = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
-_HEARTBEATS = {"cleanup.policy": "compact,delete", "retention.ms": "3600000", "segment.ms": "600000"}
 #: Only where a topic is made. The broker's time: so records of a process with a wrong clock are accepted, and carry a
 #: correct time stamp.
 _AT_BIRTH = {"message.timestamp.type": "LogAppendTime"}
-_SIZE = "max.message.bytes"
-#: Kafka's own default of it.
-_USUAL_SIZE = 1_048_588
-#: By how much a batch of one record is larger than its value.
-_OVERHEAD = 1_024
 #: `config_source` of what was set on the topic itself.
 _ON_THE_TOPIC = 1
-
-
-class Config(NamedTuple):
-    """One value of a topic's configuration. is_set: on the topic itself, by somebody; else it is the broker's default."""
-
-    value: str | None
-    is_set: bool
-
-
-def topics_of(
-    names: TopicNames, queues: Iterable[str], settings: Settings, partitions: int | None = None
-) -> dict[str, tuple[int, dict[str, str]]]:
-    """Number of partitions and configuration of each topic of an app, as it is made."""
-    size = {}
-    if (least := settings.max_task_bytes + _OVERHEAD) > _USUAL_SIZE:
-        size = {_SIZE: str(least)}
-    wanted = dict.fromkeys(map(names.tasks, queues), (partitions or settings.num_partitions, {**_FOREVER, **size}))
-    wanted[names.heartbeats] = (1, _HEARTBEATS)
-    wanted[names.dead] = (1, {**_FOREVER, **size})
-    return wanted
-
-
-def task_topic_problem(topic: str, values: Mapping[str, str | None]) -> str | None:
-    """The values of a task topic's configuration that would lose tasks."""
-    wrong = [
-        f"{key}={values[key]} (must be {value})" for key, value in _FOREVER.items() if values.get(key, value) != value
-    ]
-    if not wrong:
-        return None
-    return (
-        f"topic {topic} would lose tasks: {', '.join(wrong)}; change it with kafka-configs.sh --alter, "
-        "or use another app or queue name"
-    )
-
-
-def unset(configs: Mapping[str, Config], wanted: Mapping[str, str]) -> dict[str, str]:
-    """The wanted values that nobody has set, and that the defaults do not already give."""
-    return {
-        key: value
-        for key, value in wanted.items()
-        if key in configs and not configs[key].is_set and not _is_enough(key, configs[key].value, value)
-    }
-
-
-def _is_enough(key: str, value: str | None, wanted: str) -> bool:
-    if key == _SIZE and value is not None:
-        return int(value) >= int(wanted)
-    return value == wanted
 
 
 async def provision(
@@ -134,7 +76,7 @@ async def check_topics(settings: Settings, topics: Collection[str]) -> list[str]
     problems = []
     async with _admin(settings) as admin:
         for topic, configs in (await _configs(admin, topics)).items():
-            changes = unset(configs, _FOREVER)
+            changes = unset(configs, FOREVER)
             if problem := task_topic_problem(topic, {**_values(configs), **changes}):
                 problems.append(problem)
             elif changes:
@@ -229,14 +171,14 @@ class _Provisioning:
         if topic in self._task_topics:
             if problem := task_topic_problem(topic, values):
                 raise TopicMismatch(problem)
-            self._compare_sizes(topic, int(values.get(_SIZE) or _USUAL_SIZE))
+            self._compare_sizes(topic, int(values.get(SIZE) or USUAL_SIZE))
         if changes:
             await _set(self._admin, topic, configs, changes)
-        return not changes.keys() <= {_SIZE}
+        return not changes.keys() <= {SIZE}
 
     def _compare_sizes(self, topic: str, size: int) -> None:
         most = self._settings.max_task_bytes
-        if size < most + _OVERHEAD:
+        if size < most + OVERHEAD:
             log.warning(
                 "topic %s takes %d bytes (max.message.bytes), tasks may have %d (max_task_bytes): larger ones are refused; "
                 "raise the first or lower the second",

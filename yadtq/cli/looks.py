@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 
-from yadtq.broker.topics import seen_topics, topics_of
+from yadtq.broker.topics import seen_topics
+from yadtq.broker.wanted import topics_of
 from yadtq.cli import verdicts
 from yadtq.cli.verdicts import Line
 from yadtq.client.roster import live_workers

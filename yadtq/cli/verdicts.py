@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from yadtq.broker.topics import TopicsSeen, task_topic_problem
+from yadtq.broker.wanted import task_topic_problem
 from yadtq.errors import BrokerUnavailable, ConfigError, StoreUnavailable
 from yadtq.shown import shown
 from yadtq.wire.exits import DRAINED, FAILED, MISCONFIGURED, UNREACHABLE
@@ -12,6 +12,7 @@ from yadtq.wire.exits import DRAINED, FAILED, MISCONFIGURED, UNREACHABLE
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from yadtq.broker.topics import TopicsSeen
     from yadtq.wire.heartbeat import Heartbeat
 
 __all__ = ["Line", "clock", "failed", "redis_server", "round_trip", "status_of", "topics", "workers"]

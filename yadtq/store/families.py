@@ -8,9 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from yadtq.store.deaths.memory import MemoryDeaths
-from yadtq.store.deaths.redis import RedisDeaths
 from yadtq.store.tasks.memory import MemoryTasks
-from yadtq.store.tasks.redis import RedisTasks
 
 if TYPE_CHECKING:
     from yadtq.settings import Settings
@@ -26,6 +24,10 @@ class RedisFamilies:
     """All on one set of connections."""
 
     def __init__(self, link: Link, scripts: Scripts, keys: Keys, settings: Settings) -> None:
+        # Here, since servers in memory need not import redis, which takes 50 ms.
+        from yadtq.store.deaths.redis import RedisDeaths
+        from yadtq.store.tasks.redis import RedisTasks
+
         self.tasks = RedisTasks(link, scripts, keys, settings)
         self.deaths = RedisDeaths(scripts, keys)
 

@@ -7,7 +7,7 @@ from collections import deque
 from contextvars import copy_context
 from typing import TYPE_CHECKING
 
-from yadtq.broker.topics import task_topic_problem, topics_of
+from yadtq.broker.wanted import task_topic_problem, topics_of
 from yadtq.errors import TopicMismatch
 from yadtq.runtime.seams import Backlog
 from yadtq.settings import Settings

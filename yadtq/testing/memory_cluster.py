@@ -10,8 +10,6 @@ import asyncio
 from itertools import count
 from typing import TYPE_CHECKING
 
-from aiokafka.partitioner import murmur2
-
 from yadtq.errors import BrokerRefused, BrokerUnavailable
 from yadtq.runtime.clock import SystemClock
 from yadtq.runtime.seams import Unreadable, next_offset
@@ -190,7 +188,7 @@ class MemoryCluster:
             raise BrokerUnavailable(f"topic {record.topic} does not exist; create_topic() first")
         number = record.partition
         if number is None:
-            turn = next(self._turns) if record.key is None else murmur2(record.key) & 0x7FFFFFFF
+            turn = next(self._turns) if record.key is None else _hash(record.key)
             number = turn % len(partitions)
         log = self.logs.get((record.topic, number))
         if log is None:
@@ -201,6 +199,13 @@ class MemoryCluster:
             reason = f"{size} bytes are too large for topic {record.topic}, whose max.message.bytes is {most}"
             raise BrokerRefused(reason, {0: reason}, {0})
         log.append(record, self.now_ms())
+
+
+def _hash(key: bytes) -> int:
+    from aiokafka.partitioner import murmur2  # all of aiokafka: a tenth of a second, which few tests of users need
+
+    hashed: int = murmur2(key)
+    return hashed & 0x7FFFFFFF
 
 
 class MemoryProducer:
