@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 
 import pytest
@@ -138,6 +139,16 @@ def test_servers_that_are_not_there_are_each_a_line_within_the_time(capsys: pyte
         "kafka": "failed",
         "redis": "failed",
     }
+
+
+def test_servers_that_take_connections_and_say_nothing_end_in_time(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        where = f"127.0.0.1:{silent.getsockname()[1]}"
+        begun = time.monotonic()
+        status = run(["check", "--timeout", "1", "--kafka", where, "--redis", f"redis://{where}/0"])
+    assert time.monotonic() - begun < 15
+    assert status == 69
+    assert capsys.readouterr().out.count("FAILED ") == 2
 
 
 def test_wrong_settings_are_a_line_too(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
