@@ -291,6 +291,39 @@ async def test_redis_says_what_is_wrong_at_once(secured: Secured, app_name: str,
     assert PASSWORD not in str(caught.value)
 
 
+async def test_redis_that_wants_a_certificate(secured: Secured, app_name: str, tmp_path: Path) -> None:
+    strict = SecuredRedis(tmp_path / "strict", secured.certificates, clients="yes")
+    good, old = secured.client, secured.certificates.issue("old-client", expired=True)
+    stranger = secured.others.issue("stranger")
+    try:
+        await strict.start()
+        await asyncio.to_thread(strict.allow)
+        for certificate in (None, stranger, old, good):
+            files = {"redis_cert_file": certificate.both} if certificate else {}
+            store = Yadtq(app_name, **secured.redis_settings(redis=strict.tls_url, **files)).outside().store
+            try:
+                if certificate is good:
+                    await store.start()
+                    continue
+                with pytest.raises(ConfigError, match=r"refused our certificate.*redis_cert_file"):
+                    await store.start()
+            finally:
+                await store.aclose()
+    finally:
+        await asyncio.to_thread(strict.discard_blocking)
+
+
+async def test_a_right_to_make_topics_that_is_missing_is_named(secured: Secured, app_name: str) -> None:
+    rights = [(ResourceType.TOPIC, right) for right in ("DESCRIBE", "DESCRIBE_CONFIGS", "READ", "WRITE")]
+    secured.kafka.allow("maker", rights)
+
+    async def maker() -> str:
+        return token("maker")
+
+    with pytest.raises(ConfigError, match=r"can't be created.*grant this Kafka user|Grant this Kafka user.*CREATE"):
+        await provision(app_name, **secured.kafka_settings(kafka_sasl="OAUTHBEARER", kafka_token=maker))
+
+
 async def test_a_right_that_is_missing_on_redis_is_named(secured: Secured, app_name: str) -> None:
     def make() -> None:
         with secured.redis.admin() as admin:

@@ -114,12 +114,12 @@ def _kafka_settings(certificates: Certificates, server: Certificate, old: Certif
 
 def token(user: str = USER, *, seconds: float = 300.0) -> str:
     """An unsigned token, which Kafka takes in tests only."""
-    now = time.time()
+    now = time.time() - 60.0  # a token of the future is refused, and clocks are read at different moments
 
     def part(value: dict[str, object]) -> str:
         return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
-    return f"{part({'alg': 'none'})}.{part({'sub': user, 'iat': now, 'exp': now + seconds})}."
+    return f"{part({'alg': 'none'})}.{part({'sub': user, 'iat': now, 'exp': now + 60.0 + seconds})}."
 
 
 class SecuredRedis(RedisServer):
@@ -127,12 +127,15 @@ class SecuredRedis(RedisServer):
 
     name = "secured-redis"
 
-    def __init__(self, directory: Path, certificates: Certificates, *, expired: bool = False) -> None:
+    def __init__(
+        self, directory: Path, certificates: Certificates, *, expired: bool = False, clients: str = "optional"
+    ) -> None:
+        """clients: whether they need certificates, in Redis's words."""
         server = certificates.issue("old-redis" if expired else "redis", "localhost", "127.0.0.1", expired=expired)
         self.tls_port = reserve_port()
         options = (
             *("--tls-port", str(self.tls_port), "--tls-cert-file", server.cert, "--tls-key-file", server.key),
-            *("--tls-ca-cert-file", certificates.ca_file, "--tls-auth-clients", "optional"),
+            *("--tls-ca-cert-file", certificates.ca_file, "--tls-auth-clients", clients),
         )
         super().__init__(directory, options=options)
 

@@ -142,13 +142,20 @@ CLOSED = KafkaConnectionError("closed")
     ("error", "protocol", "seen", "said"),
     [
         (SaslAuthenticationFailed("Authentication failed: x"), "SASL_SSL", Seen(), "Authentication failed: x"),
-        (IllegalSaslStateError("x"), "SASL_SSL", Seen(), "takes no login"),
+        (IllegalSaslStateError("x"), "SASL_SSL", Seen(), None),  # a refused token looks like this, too
         (UnsupportedSaslMechanismError(), "SASL_SSL", Seen(mechanisms=("SCRAM-SHA-512",)), "SCRAM-SHA-512"),
         (wrapped(ssl.SSLError(1, "[SSL: X_ALERT] x")), "SSL", Seen(), None),
         (CLOSED, "SSL", Seen(plain=True), "does not speak TLS"),
         (CLOSED, "PLAINTEXT", Seen(tls=True), "speaks TLS"),
         (CLOSED, "SSL", Seen(mechanisms=("PLAIN",)), "wants a login"),
         (CLOSED, "SASL_SSL", Seen(mechanisms=("OAUTHBEARER",), token='{"status":"invalid_token"}'), "invalid_token"),
+        (IllegalSaslStateError("x"), "SASL_SSL", Seen(looked=True), "takes no login"),
+        (
+            IllegalSaslStateError("x"),
+            "SASL_SSL",
+            Seen(mechanisms=("OAUTHBEARER",), token="expired", looked=True),
+            "refused the token: expired",
+        ),
         # Of these nobody knows how long they last.
         (CLOSED, "SASL_SSL", Seen(mechanisms=("PLAIN",)), None),
         (CLOSED, "PLAINTEXT", Seen(), None),

@@ -20,6 +20,7 @@ from aiokafka.consumer.fetcher import FetchError, FetchResult
 from aiokafka.errors import (
     ClusterAuthorizationFailedError,
     GroupAuthorizationFailedError,
+    IllegalSaslStateError,
     InconsistentGroupProtocolError,
     InvalidSessionTimeoutError,
     KafkaConnectionError,
@@ -57,6 +58,7 @@ _SETTINGS: dict[type[BaseException] | None, str] = {
     "or see kafka_user (YADTQ_KAFKA_USER)",
     TopicAuthorizationFailedError: "this Kafka user may not use the topic ({}): grant it DESCRIBE, READ and WRITE, or see "
     "kafka_user (YADTQ_KAFKA_USER)",
+    IllegalSaslStateError: "it takes no login, or has refused the token: see kafka_sasl (YADTQ_KAFKA_SASL), kafka_token",
     ClusterAuthorizationFailedError: "this Kafka user may not do this on the cluster ({}): grant it CREATE on topics, or "
     "see kafka_user (YADTQ_KAFKA_USER)",
 }

@@ -24,7 +24,7 @@ from aiokafka.protocol.admin import SaslAuthenticateRequest, SaslHandShakeReques
 from aiokafka.protocol.metadata import MetadataRequest
 
 from yadtq.broker.token import NoToken
-from yadtq.runtime.contact import causes, plain_answer, speaks_tls
+from yadtq.runtime.contact import causes, plain_answer, speaks_tls, tls_alert
 from yadtq.runtime.tls import tls_problem
 from yadtq.shown import shown
 
@@ -49,7 +49,8 @@ class Refusal(KafkaError):  # type: ignore[misc]
 
 
 class Seen(NamedTuple):
-    """What a second look has found. mechanisms: of SASL, that the port offers; none if it takes no login. token: what the
+    """What a second look has found, if there was one (looked). alert: the end of a TLS connection on which nothing was said.
+    mechanisms: of SASL, that the port offers; none if it takes no login. token: what the
     broker says of it.
     """
 
@@ -57,6 +58,8 @@ class Seen(NamedTuple):
     plain: bool = False
     mechanisms: tuple[str, ...] = ()
     token: str = ""
+    alert: Exception | None = None
+    looked: bool = False
 
 
 async def refusal(hosts: Iterable[tuple[str, int, Any]], options: Mapping[str, Any]) -> KafkaError | None:
@@ -83,7 +86,7 @@ def verdict(problem: BaseException, protocol: str, sasl: str | None, seen: Seen)
 
     protocol: `SASL_SSL` and the like. sasl: the mechanism, if it is used. None: nothing that is known to last.
     """
-    if (known := _answered(causes(problem), sasl, seen)) is not None:
+    if (known := _answered([*causes(problem), *causes(seen.alert)], sasl, seen)) is not None:
         return known
     encrypted, has_login = protocol.endswith("SSL"), protocol.startswith("SASL")
     if encrypted and seen.plain:
@@ -104,7 +107,10 @@ def _answered(chain: list[BaseException], sasl: str | None, seen: Seen) -> str |
             return f"it refused the login: {_said(error)}; see {look}"
         if isinstance(error, UnsupportedSaslMechanismError) and seen.mechanisms:
             return f"it does not offer {sasl}, but {', '.join(seen.mechanisms)}: see {_SASL}"
-        if isinstance(error, IllegalSaslStateError):
+        # Also what follows a refused token: aiokafka takes it for accepted, and goes on.
+        if isinstance(error, IllegalSaslStateError) and (
+            sasl != "OAUTHBEARER" or (seen.looked and not seen.mechanisms)
+        ):
             return f"it takes no login on this port: leave out {_SASL}, or use the port for SASL"
         if (problem := tls_problem(error, "kafka")) is not None:
             return problem
@@ -146,9 +152,9 @@ async def _look(host: str, port: int, options: Mapping[str, Any]) -> Seen:
     protocol, sasl = options["security_protocol"], options["sasl_mechanism"]
     encrypted = protocol.endswith("SSL")
     if encrypted and (await plain_answer(host, port, _API_VERSIONS))[4:8] == _API_VERSIONS[8:12]:  # correlation id
-        return Seen(plain=True)
+        return Seen(plain=True, looked=True)
     if not encrypted and await speaks_tls(host, port):
-        return Seen(tls=True)
+        return Seen(tls=True, looked=True)
     bare = {**options, "security_protocol": "SSL" if encrypted else "PLAINTEXT"}
     try:
         async with _connection(host, port, bare) as connection:
@@ -157,9 +163,10 @@ async def _look(host: str, port: int, options: Mapping[str, Any]) -> Seen:
             token = ""
             if protocol.startswith("SASL") and sasl == "OAUTHBEARER" and sasl in offered:
                 token = await _said_of_token(connection, options["sasl_oauth_token_provider"])
-            return Seen(mechanisms=offered, token=token)
+            return Seen(mechanisms=offered, token=token, looked=True)
     except (KafkaError, OSError, TimeoutError):
-        return Seen()
+        alert = await tls_alert(host, port, options["ssl_context"]) if encrypted else None
+        return Seen(alert=alert, looked=True)
 
 
 async def _said_of_token(connection: AIOKafkaConnection, tokens: Any) -> str:

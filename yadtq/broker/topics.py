@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    KafkaError,
+    NoError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+    for_code,
+)
 
 from yadtq.broker.aiokafka_life import advice_for, connected, led_to, may_pass, stopped, wire
 from yadtq.broker.connecting import connection_options
@@ -161,7 +168,10 @@ class _Provisioning:
                 log.info("created topic %s", topic)
                 made.add(topic)
             elif error is not TopicAlreadyExistsError:
-                raise TopicMismatch(f"topic {topic} can't be created: {message or error.__name__}")
+                problem = message or error.__name__
+                if error in (TopicAuthorizationFailedError, ClusterAuthorizationFailedError):
+                    problem += " Grant this Kafka user (kafka_user) CREATE on it, or create it beforehand"
+                raise TopicMismatch(f"topic {topic} can't be created: {problem}")
         return made
 
     async def _correct(self, topic: str, configs: dict[str, Config], wanted: dict[str, str]) -> bool:

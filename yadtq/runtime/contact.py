@@ -11,9 +11,10 @@ import ssl
 
 from yadtq.runtime.tls import without_checks
 
-__all__ = ["causes", "plain_answer", "speaks_tls"]
+__all__ = ["causes", "plain_answer", "speaks_tls", "tls_alert"]
 
 _LOOK_S = 2.0
+_SILENT_S = 1.0
 
 
 def causes(error: BaseException | None) -> list[BaseException]:
@@ -39,6 +40,25 @@ async def speaks_tls(host: str, port: int, *, seconds: float = _LOOK_S) -> bool:
         if writer is not None:
             writer.transport.abort()
     return True
+
+
+async def tls_alert(host: str, port: int, context: ssl.SSLContext, *, seconds: float = _SILENT_S) -> Exception | None:
+    """The alert with which the server ends a TLS connection on which nothing is said; None if it keeps it open.
+
+    A server that refuses our certificate says so after the handshake. If the client has sent something meanwhile, its
+    system throws the alert away, and all that is left is a connection that was reset.
+    """
+    writer: asyncio.StreamWriter | None = None
+    try:
+        async with asyncio.timeout(seconds):
+            reader, writer = await asyncio.open_connection(host, port, ssl=context)
+            await reader.read(1)
+    except (OSError, TimeoutError) as error:
+        return error if isinstance(error, ssl.SSLError) else None
+    finally:
+        if writer is not None:
+            writer.transport.abort()
+    return None
 
 
 async def plain_answer(host: str, port: int, question: bytes, *, seconds: float = _LOOK_S) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from yadtq.errors import ConfigError
-from yadtq.runtime.contact import causes, plain_answer, speaks_tls
+from yadtq.runtime.contact import causes, plain_answer, speaks_tls, tls_alert
 from yadtq.runtime.tls import tls_problem
 from yadtq.shown import shown
 
@@ -26,10 +26,11 @@ _ANSWERS = (b"+PONG", b"-NOAUTH", b"-DENIED", b"-NOPERM", b"-LOADING", b"-MASTER
 
 
 class Seen(NamedTuple):
-    """What a second look has found."""
+    """What a second look has found. alert: the end of a TLS connection on which nothing was said."""
 
     tls: bool = False
     plain: bool = False
+    alert: Exception | None = None
 
 
 async def first_contact(call: Coroutine[Any, Any, T], redis: Redis) -> T:
@@ -61,7 +62,7 @@ async def first_contact(call: Coroutine[Any, Any, T], redis: Redis) -> T:
 
 def verdict(error: BaseException | None, *, encrypted: bool, seen: Seen) -> str | None:
     """What is wrong, and which setting to look at: a pure decision. None: nothing that is known to last."""
-    for cause in causes(error):
+    for cause in [*causes(error), *causes(seen.alert)]:
         if (problem := tls_problem(cause, "redis")) is not None:
             return problem
     if encrypted and seen.plain:
@@ -81,5 +82,7 @@ async def _look(options: dict[str, Any]) -> Seen:
     if "path" in options:
         return Seen()
     if "tls" in options:
-        return Seen(plain=(await plain_answer(host, port, _QUESTION)).startswith(_ANSWERS))
+        if (await plain_answer(host, port, _QUESTION)).startswith(_ANSWERS):
+            return Seen(plain=True)
+        return Seen(alert=await tls_alert(host, port, options["tls"]))
     return Seen(tls=await speaks_tls(host, port))
