@@ -22,6 +22,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     log_to_stderr(logging.WARNING, brief=True)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # our own errors say it, once
+    logging.getLogger("yadtq.store").setLevel(logging.ERROR)
     return run(argv)
 
 

@@ -30,6 +30,7 @@ def supervisor(context: typer.Context) -> int:
 
 def _log_as_a_service() -> None:
     # `yadtq` logs briefly, for people at a terminal; these two set up a log of their own.
-    logging.getLogger("aiokafka").setLevel(logging.NOTSET)
+    for name in ("aiokafka", "yadtq.store"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
     for handler in logging.getLogger().handlers[:]:
         logging.getLogger().removeHandler(handler)

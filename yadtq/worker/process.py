@@ -21,6 +21,8 @@ import threading
 import traceback
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from yadtq.shown import shown_value
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
@@ -116,7 +118,7 @@ def _drive(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
             if loop.is_closed():
                 raise
             if not task.done():
-                log.error("a task raised %r out of the event loop; the worker goes on", stray)
+                log.error("a task raised %s out of the event loop; the worker goes on", shown_value(stray))
 
 
 async def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
