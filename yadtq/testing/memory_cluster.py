@@ -187,7 +187,9 @@ class MemoryCluster:
         if not partitions:
             raise BrokerUnavailable(f"topic {record.topic} does not exist; create_topic() first")
         number = record.partition
-        if number is None:
+        if number is None and len(partitions) == 1:
+            number = 0
+        elif number is None:
             turn = next(self._turns) if record.key is None else _hash(record.key)
             number = turn % len(partitions)
         log = self.logs.get((record.topic, number))
