@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.apps import make_delivery, make_record, running_worker
+from tests.support.apps import bring, make_delivery, make_record, running_worker
 from tests.support.assembled import Assembled
 from tests.support.outside import memory_outside
 from tests.support.poll import eventually
@@ -16,6 +16,7 @@ from yadtq.delivery.checked import CheckedDelivery
 from yadtq.delivery.delivery import Elsewhere, Until
 from yadtq.delivery.gates.unknown import WINDOW, Candidate, UnknownTasks, destination
 from yadtq.delivery.handover import copy_of
+from yadtq.delivery.place import Place
 from yadtq.runtime.clock import SystemClock
 from yadtq.settings import WorkerSettings
 from yadtq.wire.codec import decode
@@ -155,7 +156,7 @@ class TestSideBySide:
         async with both.running(OLD) as (old,):
             ids = both.submit_each("added", 3)
             ids += both.submit_each("changed", 3, **as_submitted_by(NEW, "changed", n=1, more="new"))
-            await eventually(lambda: len(old.parts.unknown.held()) == 6)
+            await eventually(lambda: len(old.parts.unknown) == 6)
             assert await both.first.statuses(*ids) <= {"-", "QUEUED", "RETRYING"}
             async with both.running(NEW):
                 await both.first.ended(*ids)
@@ -214,7 +215,7 @@ class TestTheGate:
         assert seen.asked == 2
         seen.read_at = 59.0
         assert gate.ask(delivery, 61.0) is None
-        assert delivery not in gate
+        assert gate.ask(delivery, 62.0) is None, "its claim was refused: no new window begins"
 
     def test_nor_while_one_knows_it_that_has_no_partition(self) -> None:
         gate, delivery = UnknownTasks(10.0, Seen(self.knowing({"other": [1]}))), make_delivery(None, name="added")
@@ -240,6 +241,14 @@ class TestTheGate:
         copy = copy_of(delivery, gate, 101.0, partition=7)
         assert copy.partition == 7
         assert dict(copy.headers) == {"mine": b"1", WINDOW: b"%.3f" % max(0.0, left - 1)}
+
+    def test_those_that_are_gone_are_forgotten(self) -> None:
+        gate = UnknownTasks(10.0)
+        for _ in range(1_000):
+            delivery = make_delivery(None, name="added")
+            gate.ask(delivery, 0.0)
+            bring(delivery, Place.DROPPED)
+        assert len(gate) <= 64
 
     def test_without_a_window_nothing_waits(self) -> None:
         gate = UnknownTasks(0.0, Seen(self.knowing({TOPIC: [1]})))

@@ -154,7 +154,7 @@ class _Assembly:
         threads = given.machine.threads(options.threads, limits)
         threads.on_free = self._thread_free
         given.machine.suspects.on_free = self._place_free
-        self.unknown = self.versions.unknown = UnknownTasks(options.unknown_task_window_s, self.versions)
+        self.unknown = UnknownTasks(options.unknown_task_window_s, self.versions)
         self.room = WaitingRoom(
             clock=outside.clock,
             turns=PartitionTurns(),

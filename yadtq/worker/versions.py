@@ -10,7 +10,6 @@ import anyio
 
 from yadtq.client.roster import live_workers
 from yadtq.delivery.gates.unknown import Candidate
-from yadtq.delivery.place import Place
 from yadtq.errors import BrokerUnavailable
 from yadtq.runtime.service import Service, Stage
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus as Started
 
-    from yadtq.delivery.gates.unknown import UnknownTasks
     from yadtq.outside import Outside
     from yadtq.registry import Registry
     from yadtq.settings import Settings
@@ -32,7 +30,6 @@ log = logging.getLogger("yadtq.worker")
 _AGAIN_S = 1.0
 #: More names than these are not in a heartbeat, which would get too large.
 _MOST = 1_000
-_GONE = (Place.RELEASED, Place.DROPPED)
 
 
 class Versions(Service):
@@ -50,7 +47,6 @@ class Versions(Service):
         self.fingerprints: dict[str, str] = {}
         self.candidates: Collection[Candidate] = ()
         self.read_at = float("-inf")
-        self.unknown: UnknownTasks | None = None
         self._woken = asyncio.Event()
         self._stopped = asyncio.Event()
 
@@ -85,8 +81,6 @@ class Versions(Service):
         else:
             self.candidates = tuple(_candidate(beat) for beat in beats if self._is_other(beat))
             self.read_at = began
-            if self.unknown is not None:
-                self.unknown.forget([each for each in self.unknown.held() if each.place in _GONE])
         with anyio.move_on_after(min(_AGAIN_S, self._settings.heartbeat_s)):  # not more often, however many ask
             await self._stopped.wait()
 

@@ -11,6 +11,7 @@ import logging
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from yadtq.delivery.delivery import Elsewhere, Until
+from yadtq.delivery.place import Place
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Mapping
@@ -25,6 +26,7 @@ log = logging.getLogger("yadtq.worker")
 #: Header of a copy: the seconds that are left of the window. Seconds, since the clocks of two hosts may differ.
 WINDOW = "yadtq-window"
 _LOOK_S = 1.0
+_GONE = (Place.RELEASED, Place.DROPPED)
 
 
 class Candidate(NamedTuple):
@@ -84,6 +86,10 @@ class UnknownTasks:
         self._look_s = min(_LOOK_S, window_s / 4)
         #: When each was first seen to be unknown, monotonic seconds.
         self._since: dict[Delivery, float] = {}
+        self._clean_at = 64
+
+    def __len__(self) -> int:
+        return len(self._since)
 
     def __contains__(self, delivery: Delivery) -> bool:
         """Whether it was found to be unknown, and has not been sent on or ended yet."""
@@ -117,9 +123,7 @@ class UnknownTasks:
         self._others.wanted()
         if found is not None or self.left_s(delivery, now) > 0:  # while somebody knows it, it does not end here
             return Until(self._look_s)
-        if delivery.task is None:
-            self.forget([delivery])
-        return None
+        return None  # kept in `_since`: where its claim is refused, no new window begins
 
     def came_back(self, delivery: Delivery) -> Hashable | None:
         return None
@@ -132,12 +136,12 @@ class UnknownTasks:
         for delivery in gone:
             self._since.pop(delivery, None)
 
-    def held(self) -> list[Delivery]:
-        return list(self._since)
-
     def _begin(self, delivery: Delivery, now: float) -> float:
         since = self._since.get(delivery)
         if since is None:
+            if len(self._since) >= self._clean_at:
+                self.forget([each for each in self._since if each.place in _GONE])
+                self._clean_at = 2 * len(self._since) + 64
             since = self._since[delivery] = now
             what = "no such task here" if delivery.task is None else "another version of this task has submitted it"
             log.warning(
