@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from yadtq.testing.sim.swarm import run_seed
+from yadtq.testing.sim.swarm import run_deploy, run_seed
 
 FOUND = (
     (6, "a worker with all slots taken span as soon as something parked was due"),
@@ -29,3 +29,9 @@ FOUND = (
 def test_a_found_seed_stays_found(seed: int, story: str) -> None:
     report = run_seed(seed)
     assert not report.problems, f"{story}: {report.problems[:3]}\n{report.tail}\n{report.again}"
+
+
+def test_an_unknown_task_waits_for_its_window_once() -> None:
+    """Copies of one began a new window when their claim was refused, because another copy was ending the task."""
+    report = run_deploy(320)
+    assert not report.problems, f"{report.problems[:3]}\n{report.tail}\n{report.again}"
