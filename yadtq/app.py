@@ -128,7 +128,7 @@ class Yadtq:
 
     @property
     def settings(self) -> Settings:
-        """Raises `ConfigError`."""
+        """The app's settings, read when they are first asked for. Raises `ConfigError` for a wrong one."""
         if self._settings is None:
             self._settings = self.settings_with()
         return self._settings

@@ -45,7 +45,7 @@ class TaskHandle(Generic[R]):
         return hash(self.id)
 
     async def status(self) -> TaskStatus:
-        """Raises `TaskNotFound` and `StoreUnavailable`."""
+        """The state of the task now. Raises `TaskNotFound`, `ResultUnreadable` and `StoreUnavailable`."""
         return await self._source.status(self.id)
 
     async def result(self, timeout: float | None = None) -> R:

@@ -82,7 +82,7 @@ class YADTQClient:
     ) -> str:
         """Send one task; returns its id once Kafka has it on all in-sync replicas.
 
-        task: a name, or a task of an app. task_id: your own id; to submit the same id again never runs it twice.
+        task: a name, or a task of an app. args, kwargs: of the call. task_id: your own id; to submit the same id again never runs it twice.
         queue, retries, timeout (seconds an attempt may take): None takes the task's own. Raises as `Client.submit`.
         """
         if isinstance(args, str | bytes):
@@ -105,11 +105,16 @@ class YADTQClient:
         return [handle.id for handle in handles]
 
     def get_status(self, task_id: str) -> TaskStatus:
-        """Raises `TaskNotFound`, `StoreUnavailable`."""
+        """The state of a task now. task_id: as the submit gave it.
+
+        Raises `TaskNotFound`, `ResultUnreadable`, `StoreUnavailable`.
+        """
         return self._connection.call(lambda client: client.status(task_id))
 
     def get_result(self, task_id: str, timeout: float | None = None) -> Any:
-        """What the task returned, as plain data. timeout: seconds; None waits for as long as it takes.
+        """What the task returned, as plain data.
+
+        task_id: as the submit gave it. timeout: seconds; None waits for as long as it takes.
 
         Raises `TaskFailed`, `TaskCancelled`, `ResultLost`, or `TimeoutError`, after which the task goes on and may be
         asked for again.

@@ -235,14 +235,20 @@ class Client:
     # Status and results
 
     def handle(self, task_id: str) -> TaskHandle[Any]:
-        """A handle to a task that was submitted anywhere, by its id. Its result is plain data."""
+        """A handle to a task that was submitted anywhere. Its result is plain data.
+
+        task_id: as the submit gave it. Nothing is asked yet, so nothing is raised.
+        """
         return TaskHandle(task_id, self, decode)
 
     def _handle(self, task_id: str, task: Task[Any, Any] | str) -> TaskHandle[Any]:
         return TaskHandle(task_id, self, task.decode_result if isinstance(task, Task) else decode)
 
     async def status(self, task: TaskHandle[Any] | str) -> TaskStatus:
-        """Raises `TaskNotFound`, `ResultUnreadable`, `StoreUnavailable`."""
+        """The state of a task now.
+
+        task: a handle, or an id. Raises `TaskNotFound`, `ResultUnreadable`, `StoreUnavailable`.
+        """
         task_id = task if isinstance(task, str) else task.id
         self._check_open()
         await self._registrar.flush()
@@ -261,7 +267,11 @@ class Client:
     @overload
     async def result(self, task: str, timeout: float | None = None) -> Any: ...
     async def result(self, task: TaskHandle[Any] | str, timeout: float | None = None) -> Any:
-        """See `TaskHandle.result`."""
+        """What a task returned, once it has.
+
+        task: a handle, or an id, whose result is plain data. timeout: seconds; None waits for as long as it takes. Raises
+        as `TaskHandle.result`.
+        """
         return await (self.handle(task) if isinstance(task, str) else task).result(timeout)
 
     async def final_payload(self, task_id: str, timeout: float | None) -> bytes:
