@@ -82,8 +82,9 @@ class YADTQClient:
     ) -> str:
         """Send one task; returns its id once Kafka has it on all in-sync replicas.
 
-        task: a name, or a task of an app. args, kwargs: of the call. task_id: your own id; to submit the same
-        id again never runs it twice. queue, retries, timeout (seconds an attempt may take): None takes the task's own. Raises as `Client.submit`.
+        task: a name, or a task of an app. args, kwargs: of the call. task_id: your own id; to submit the same id again
+        never runs it twice. queue, retries, timeout (seconds an attempt may take): None takes the task's own. Raises as
+        `Client.submit`.
         """
         if isinstance(args, str | bytes):
             raise ConfigError(f"args must be a list or tuple of arguments, not {shown_value(args)}")
