@@ -208,7 +208,7 @@ KAFKA: dict[str, tuple[dict[str, Any], str]] = {
         {"kafka": "admin", "kafka_tls": None, "kafka_ca_file": None, **login("PLAIN")},
         "takes no login on this port: leave out kafka_sasl",
     ),
-    "no rights": ({**login("PLAIN"), "kafka_user": "nobody"}, "may not use the topic .*grant it DESCRIBE"),
+    "no rights": ({**login("PLAIN"), "kafka_user": "nobody"}, "may not use the topic .*grant it READ"),
 }
 
 

@@ -47,8 +47,8 @@ HOW_TO = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "tls.md"
 _SASL = "org.apache.kafka.common.security"
 #: Those of the page, by the names that Kafka has for them.
 RIGHTS = {
-    ResourceType.TOPIC: ("DESCRIBE", "DESCRIBE_CONFIGS", "READ", "WRITE", "CREATE", "DELETE", "ALTER", "ALTER_CONFIGS"),
-    ResourceType.GROUP: ("READ", "DESCRIBE"),
+    ResourceType.TOPIC: ("READ", "WRITE", "CREATE", "DESCRIBE_CONFIGS", "DELETE", "ALTER", "ALTER_CONFIGS"),
+    ResourceType.GROUP: ("READ",),
 }
 
 

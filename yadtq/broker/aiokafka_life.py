@@ -54,9 +54,9 @@ _SETTINGS: dict[type[BaseException] | None, str] = {
     "between their group.min.session.timeout.ms (6 s by default) and group.max.session.timeout.ms",
     InconsistentGroupProtocolError: "a client that is no worker of this version is in the consumer group: stop it, or give "
     "the app another name",
-    GroupAuthorizationFailedError: "this Kafka user may not use the consumer group ({}): grant it READ and DESCRIBE on it, "
+    GroupAuthorizationFailedError: "this Kafka user may not use the consumer group ({}): grant it READ on it, "
     "or see kafka_user (YADTQ_KAFKA_USER)",
-    TopicAuthorizationFailedError: "this Kafka user may not use the topic ({}): grant it DESCRIBE, READ and WRITE, or see "
+    TopicAuthorizationFailedError: "this Kafka user may not use the topic ({}): grant it READ and WRITE, or see "
     "kafka_user (YADTQ_KAFKA_USER)",
     IllegalSaslStateError: "it takes no login, or has refused the token: see kafka_sasl (YADTQ_KAFKA_SASL), kafka_token",
     ClusterAuthorizationFailedError: "this Kafka user may not do this on the cluster ({}): grant it CREATE on topics, or "
