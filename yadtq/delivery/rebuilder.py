@@ -32,7 +32,6 @@ __all__ = ["Rebuilder"]
 
 log = logging.getLogger("yadtq.worker")
 
-_LOOK_S = 1.0
 _MOST = 500
 #: Time stamps of records are by the clocks of clients and brokers, the birth of a data set by Redis's.
 _SKEW_MS = 60_000
@@ -65,6 +64,7 @@ class Rebuilder(Periodic):
         self._consumer = consumer
         self._data_set = data_set
         self._clock = outside.clock
+        self._interval_s = settings.heartbeat_s  # a loss is noticed with a renewal of leases
         self._settled_s = settings.submit_timeout_s + settings.redis_timeout_s
         #: The data set that all of this is about, and when it was noticed (monotonic).
         self._noticed = ("", 0.0)
@@ -76,7 +76,7 @@ class Rebuilder(Periodic):
         self._silent: dict[Partition, int] = {}
 
     def interval_s(self) -> float:
-        return _LOOK_S
+        return self._interval_s
 
     async def tick(self) -> None:
         data_set, partitions = self._data_set(), self._partitions

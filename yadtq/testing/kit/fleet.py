@@ -69,7 +69,7 @@ class Fleet:
             scope.set(Scope(process))
             self.worker = Worker(
                 Given(
-                    app=self._app,
+                    app=self._servers.app,
                     identity=Identity(worker_id, _SLOT, options.queues, options.concurrency),
                     options=options,
                     outside=outside,

@@ -41,10 +41,10 @@ class RealServers:
     in_memory = False
 
     def __init__(self, app: Yadtq) -> None:
-        self._app = copy.copy(app)
-        self._app.name = f"{app.name}-test-{uuid.uuid4().hex[:12]}"
+        self.app = copy.copy(app)
+        self.app.name = f"{app.name}-test-{uuid.uuid4().hex[:12]}"
         self.settings = app.settings
-        self._own = self._app.outside()
+        self._own = self.app.outside()
         self.names = self._own.names
         self.store = self._own.store
         self.submits = Submits(app.registry, self.names)
@@ -56,7 +56,7 @@ class RealServers:
         await self.store.aclose()
 
     def outside(self, pid: int) -> Outside:
-        given = self._app.outside()
+        given = self.app.outside()
         return replace(given, broker=cast("Broker", Recording(given.broker, self.submits)))
 
     async def dead_letters(self) -> list[DeadLetter]:
