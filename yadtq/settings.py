@@ -119,6 +119,9 @@ class WorkerSettings(EnvironmentSettings):
         ge=10,
         description="records that run or could run, at most; 64 a partition at least; ten times as many may wait",
     )
+    window_bytes: int = Field(
+        256 * 1024 * 1024, ge=1, description="bytes of records that run or wait; a fetch may bring a little more"
+    )
     span: int = Field(20_000, ge=10, description="offsets from the watermark to the newest record of a partition")
     straggler_age_s: float = Field(3_600.0, gt=0, description="a record held longer is moved to the partition's tail")
     commit_interval_s: float = Field(0.5, gt=0)

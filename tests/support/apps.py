@@ -87,7 +87,7 @@ def make_delivery(
     name = task.name if task is not None else fields.pop("name", "nobody")
     envelope = Envelope(task_id or f"id{next(_ids)}", name, list(args), **fields)
     delivery = CheckedDelivery(make_record(b"value", offset), envelope, task, source=tracker, now=0.0)
-    tracker.receive(offset, delivery)
+    tracker.receive(offset, delivery, len(delivery.record.value or b""))
     return delivery
 
 

@@ -235,3 +235,21 @@ async def test_it_can_be_claimed_again(bench: Arrivals) -> None:
     (delivery,) = await bench.taken(1)
     assert [delivery.envelope_for_attempt().id for _ in range(2)] == ["a", "a"], "it is not read once more"
     release(delivery)
+
+
+async def test_large_arguments_take_no_memory_while_they_wait(bench: Arrivals) -> None:
+    """Decoded, they take many times their bytes. Each attempt reads them from the record."""
+    large, small = ["[],[]"] * 4_000, [1]
+    bench.consumer.give(
+        make_record(make_value("work", args=[large])),
+        make_record(make_value("work", args=small), 1),
+    )
+    first, second = await bench.taken(2)
+    assert (first.envelope.args, second.envelope.args) == ([], small)
+    held = bench.partitions.trackers[P0].bytes
+    assert held == len(first.record.value or b"") + len(second.record.value or b"")
+    assert first.envelope_for_attempt().args == [large]
+    assert first.envelope_for_attempt().args == [large]
+    release(first)
+    release(second)
+    assert bench.partitions.trackers[P0].bytes == 0

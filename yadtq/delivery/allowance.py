@@ -1,7 +1,7 @@
 """How much may be fetched now, and from where: a pure decision.
 
-Two bounds (G5). The window bounds memory: records received and not finished. The span bounds repetition: how far a
-partition may run ahead of its watermark. Every partition has its share of the window, so that one with a long backlog
+Three bounds (G5). The window and the bytes bound memory: records received and not finished. The span bounds repetition: how
+far a partition may run ahead of its watermark. Every partition has its share of the window, so that one with a long backlog
 can't fill it and keep the others from being read at all.
 """
 
@@ -40,8 +40,10 @@ def allowance(
     window: int,
     span: int,
     most: int,
+    most_bytes: int,
 ) -> Allowance:
-    """most: records at once, at most, even if there is more room.
+    """most: records at once, at most, even if there is more room. most_bytes: of all values that are held, whether they
+    run or wait; one fetch may bring a little more.
 
     A poll may bring all its records from one partition. So a partition is polled only while it uses less than half of
     its share, and for the other half at most. Records that wait for a time or an event do not count, up to ten windows
@@ -60,6 +62,6 @@ def allowance(
         elif tracker is None or tracker.in_flight - (0 if aside_counts else tracker.aside) < half_share:
             roomy.append(partition)
             most = min(most, left)
-    if not roomy:
+    if not roomy or sum(tracker.bytes for tracker in trackers.values()) >= most_bytes:
         return Allowance(0, None, stalled)
     return Allowance(most, None if len(roomy) == len(assigned) else roomy, stalled)

@@ -57,6 +57,10 @@ def audit(
         found.append(
             f"{claiming} deliveries say that they are being claimed, of {claimer.claiming} claims on their way"
         )
+    for tracker in partitions.trackers.values():
+        size = sum(len(delivery.record.value or b"") for delivery in tracker.items())
+        if tracker.bytes != size:
+            found.append(f"{tracker.bytes} bytes are counted of {size} in flight")
     if claimer.claiming != slots.reserved:
         found.append(f"slots: {slots.reserved} reserved for {claimer.claiming} claims on their way")
     return found

@@ -132,6 +132,12 @@ class Delivery:
         self._given = True
         return self.envelope
 
+    def forget_arguments(self) -> None:
+        """They take memory while the delivery waits: each attempt reads them from the record."""
+        if self.envelope is not UNDECODABLE and not self.defect:
+            self.envelope.args, self.envelope.kwargs = [], {}
+            self._given = True
+
     def release(self) -> None:
         """The record needs no further delivery: its offset may be committed."""
         self.place = _RELEASED

@@ -39,6 +39,9 @@ _MOST = 1_000
 _LONG_POLL_S = 1.0
 _SHORT_POLL_S = 0.05
 _ROOM_GATHERS_S = 0.01
+#: Decoded, a value takes up to thirty times its bytes (`[],[],...`). A larger one is decoded again for its attempt, so that
+#: what waits takes no more than it has on the wire.
+_LARGE_BYTES = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,10 @@ class Decoder:
                 delivery.defect = detail
             else:
                 delivery = make(record, envelope, find(envelope.task), source=tracker, now=now)
-            tracker.receive(record.offset, delivery)
+            size = len(record.value or b"")
+            tracker.receive(record.offset, delivery, size)
+            if size > _LARGE_BYTES:
+                delivery.forget_arguments()
             if delivery.envelope is not UNDECODABLE:
                 fresh.append(delivery)
             else:
@@ -137,7 +143,14 @@ class Fetcher(Service):
 
     async def _poll(self) -> None:
         options, partitions = self._options, self._partitions
-        room = allowance(partitions.assigned, partitions.trackers, window=options.window, span=options.span, most=_MOST)
+        room = allowance(
+            partitions.assigned,
+            partitions.trackers,
+            window=options.window,
+            span=options.span,
+            most=_MOST,
+            most_bytes=options.window_bytes,
+        )
         if room.stalled:
             self._stragglers.wake()
         if room.max_records == 0:

@@ -24,7 +24,7 @@ class PartitionTracker(Generic[T]):
     start: the first offset received. lost: the partition has gone to another worker; nothing may be committed any more.
     """
 
-    __slots__ = ("_in_flight", "aside", "committed", "last_ms", "last_seen", "lost", "position", "unconfirmed")
+    __slots__ = ("_in_flight", "aside", "bytes", "committed", "last_ms", "last_seen", "lost", "position", "unconfirmed")
 
     def __init__(self, start: int) -> None:
         # Not a dict: taking its head scans the tombstones of all heads before (60 k of them: 0.47 s, not 0.005 s).
@@ -34,6 +34,8 @@ class PartitionTracker(Generic[T]):
         self.lost = False
         #: Of those in flight, how many wait for a time or an event: kept by the waiting room.
         self.aside = 0
+        #: Of the values of all in flight.
+        self.bytes = 0
         #: Assigned again, and not known yet whether another worker had the partition meanwhile: nothing is committed.
         self.unconfirmed = False
         #: The time stamp of the last record received, ms since the epoch.
@@ -41,11 +43,15 @@ class PartitionTracker(Generic[T]):
         #: Where the log continues for us: no record below this is delivered without a new assignment.
         self.position = start
 
-    def receive(self, offset: int, item: T) -> bool:
-        """False: seen before (it came again after a rebalance), so it is in flight or finished; drop it silently."""
+    def receive(self, offset: int, item: T, size: int = 0) -> bool:
+        """False: seen before (it came again after a rebalance), so it is in flight or finished; drop it silently.
+
+        size: bytes of the record's value.
+        """
         if offset <= self.last_seen:
             return False
         self._in_flight[offset] = item
+        self.bytes += size
         self.last_seen = offset
         return True
 
@@ -55,7 +61,8 @@ class PartitionTracker(Generic[T]):
 
     def release(self, delivery: Delivery) -> None:
         """`delivery.Source`."""
-        self._in_flight.pop(delivery.record.offset, None)
+        if self._in_flight.pop(delivery.record.offset, None) is not None:
+            self.bytes -= len(delivery.record.value or b"")
 
     @property
     def watermark(self) -> int:
