@@ -91,6 +91,7 @@ async def test_one_that_was_received_and_forgotten(parts: Parts) -> None:
 
 async def test_one_that_two_have(parts: Parts) -> None:
     delivery = received(parts, Place.RECEIVED)
+    delivery.task = Yadtq("t").task(forever)  # no gate holds it
     parts.room.add([delivery])
     parts.room.put_first(parts.room.take(1))
     parts.room._turns.put_first(delivery)
