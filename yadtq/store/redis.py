@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import yadtq.store.deaths.redis  # noqa: F401 - RedisFamilies needs it: an import inside a loop would block that
 from yadtq.runtime.clock import SystemClock
 from yadtq.store.answers import Misread
 from yadtq.store.connecting import connect
