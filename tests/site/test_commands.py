@@ -57,3 +57,14 @@ def test_a_command_in_a_page_is_accepted(page, words):
 
 def test_there_are_commands_to_check():
     assert len(commands()) > 15
+
+
+def test_every_variable_in_a_page_is_a_setting():
+    pages = [*PAGES, ROOT / "examples" / "orders" / "compose.yaml"]
+    settings = (DOCS / "reference" / "settings.md").read_text()
+    known = set(re.findall(r"`(YADTQ_\w+)`", settings)) | {"YADTQ_APP"}
+    for page in pages:
+        if page.name == "settings.md":  # compared with the code by tests/unit/test_docs.py; shows a wrong one, too
+            continue
+        for name in set(re.findall(r"\bYADTQ_(?!TEST_)[A-Z_]*[A-Z]\b(?![_*])", page.read_text())):
+            assert name.removesuffix("_FILE") in known or name in known, f"{page.relative_to(ROOT)}: {name}"
