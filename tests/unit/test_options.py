@@ -88,10 +88,10 @@ def _rows(page: str) -> list[list[str]]:
 class TestTheEnvelope:
     def test_encoder_and_decoder_are_one_table(self) -> None:
         assert {name for name, _ in FIELDS} == {each.name for each in fields(Envelope)}
-        every = Envelope(id="a", task="t", args=[1], kwargs={"b": 2}, at=1.5, retries=2, timeout_s=3.0)
+        every = Envelope(id="a", task="t", args=[1], kwargs={"b": 2}, at=1.5, retries=2, timeout_s=3.0, fingerprint="f")
         assert list(decode(encode_envelope(every))) == [name for name, _ in FIELDS]
         assert decode_envelope(encode_envelope(every)) == every
-        short = encode_task("a", "t", [1], {"b": 2}, at=1.5, retries=2, timeout_s=3.0)
+        short = encode_task("a", "t", [1], {"b": 2}, at=1.5, retries=2, timeout_s=3.0, fingerprint="f")
         assert short == encode_envelope(every), "the short way is the same table"
 
     def test_the_page_is_the_table(self) -> None:

@@ -438,7 +438,7 @@ class TestParameters:
 
         signature = TaskSignature("task", task)
         envelope = through_kafka(signature, [[1]], [[2]], {"x": [3]}, c={"y": [4]}, z=[[5]])
-        record: Any = SimpleNamespace(value=encode_envelope(envelope))
+        record: Any = SimpleNamespace(topic="t", value=encode_envelope(envelope))
         delivery = Delivery(record, envelope, None, source=NONE, now=0.0)
         for _ in range(3):
             (a, b, rest), named = signature.from_wire(delivery.envelope_for_attempt())
