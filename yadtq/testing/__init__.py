@@ -6,8 +6,8 @@ async with running(app) as world:
     await world.advance(3600)
 """
 
-from yadtq.testing.kit.servers import DeadLetter
 from yadtq.testing.kit.submits import Submit
 from yadtq.testing.kit.world import World, running
+from yadtq.wire.deadletter import DeadLetter
 
 __all__ = ["DeadLetter", "Submit", "World", "running"]

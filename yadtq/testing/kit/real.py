@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from yadtq.app import Yadtq
     from yadtq.outside import Outside
     from yadtq.runtime.seams import Broker
-    from yadtq.testing.kit.servers import DeadLetter
+    from yadtq.wire.deadletter import DeadLetter
 
 __all__ = ["RealServers", "RealTime", "Servers"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from yadtq.outside import Outside, Place
 from yadtq.store.memory import MemoryStore
@@ -12,6 +12,7 @@ from yadtq.testing.kit.submits import Recording, Submits
 from yadtq.testing.memory_app import MemoryAppBroker
 from yadtq.testing.memory_broker import MemoryBroker
 from yadtq.testing.memory_consumer import MemoryConsumer
+from yadtq.wire.deadletter import DeadLetter, dead_letter
 from yadtq.wire.names import TopicNames
 
 if TYPE_CHECKING:
@@ -22,17 +23,7 @@ if TYPE_CHECKING:
     from yadtq.settings import Settings
     from yadtq.testing.kit.virtual_time import VirtualTime
 
-__all__ = ["DeadLetter", "MemoryServers", "calm", "letters"]
-
-
-class DeadLetter(NamedTuple):
-    """A task or record that can't be run. task_id, task: "" if it is none."""
-
-    task_id: str
-    task: str
-    reason: str
-    detail: str
-    value: bytes | None
+__all__ = ["MemoryServers", "calm", "letters"]
 
 
 def calm(settings: Settings) -> Settings:
@@ -44,19 +35,7 @@ def calm(settings: Settings) -> Settings:
 
 def letters(records: Sequence[ConsumedRecord]) -> list[DeadLetter]:
     """Records of the dead-letter topic."""
-    found = []
-    for record in records:
-        headers = {name: value.decode(errors="replace") for name, value in record.headers}
-        found.append(
-            DeadLetter(
-                task_id=headers.get("yadtq-task-id", ""),
-                task=headers.get("yadtq-task", ""),
-                reason=headers.get("yadtq-reason", ""),
-                detail=headers.get("yadtq-detail", ""),
-                value=record.value,
-            )
-        )
-    return found
+    return [dead_letter(record.headers, record.value, record.timestamp) for record in records]
 
 
 class _Consumer(MemoryConsumer):

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from yadtq.handle import TaskHandle
     from yadtq.store.tasks.verbs import Snapshot
     from yadtq.testing.kit.real import Servers
-    from yadtq.testing.kit.servers import DeadLetter
     from yadtq.testing.kit.submits import Submit
+    from yadtq.wire.deadletter import DeadLetter
     from yadtq.wire.states import TaskStatus
 
 __all__ = ["World", "running"]
