@@ -199,7 +199,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.nonces += 1
         claims = [Claim(task_id, f"n{self.nonces}", ELSEWHERE)]
         (reply,) = self.call(lambda store: store.tasks.claim(worker, claims, 1))
-        assert reply.verdict == FOREIGN
+        # After a return to older data a worker may be certified dead again.
+        assert reply.verdict == (WAIT if self.rough and reply.verdict == WAIT else FOREIGN)
         assert self.run(self.harnesses[0].dump()) == before
         self.calls.pop()  # repeated after a loss of data it would be the first
 

@@ -113,6 +113,7 @@ class MemoryTasks:
                     "n": task.nonce,
                     "w": task.worker,
                     "k": str(task.crashes or ""),
+                    "o": str(task.outside or ""),
                     "f": str(task.failures or ""),
                     "h": task.home,
                     "c": " ".join(task.channels),
