@@ -208,6 +208,7 @@ class StoreMachine(RuleBasedStateMachine):
     def renew(self, attempt: Attempt, restore: bool) -> None:
         lease = self.lease(attempt, restore)
         (held,) = self.call(lambda store: store.tasks.renew(attempt.worker, [lease]))
+        self.hold(attempt)
         if self.rough:
             return
         owner = self.owners.get(attempt.task_id)
@@ -222,6 +223,11 @@ class StoreMachine(RuleBasedStateMachine):
             attempt.confirmed_ms = self.now_ms
         else:
             assert owner is None or owner.nonce != attempt.nonce, f"{attempt} was refused and owns the task"
+
+    def hold(self, attempt: Attempt) -> None:
+        """Attempt 0 of a damaged task may write itself again after a loss of all data: the damage is back."""
+        if not attempt.number:
+            self.rough = self.ever_rough = True
 
     @rule(attempt=attempts)
     def release(self, attempt: Attempt) -> None:
@@ -250,6 +256,7 @@ class StoreMachine(RuleBasedStateMachine):
             attempt.task_id, attempt.nonce, attempt.number, status, payload, delayed * DELAY_MS, lease.restorable, HOME
         )
         (accepted,) = self.call(lambda store: store.tasks.finish([end]))
+        self.hold(attempt)
         if self.rough:
             return
         owner = self.owners.get(attempt.task_id)
