@@ -22,6 +22,7 @@ FOUND = (
     ),
     (11160, "a client registered a task whose end Redis had lost meanwhile, and it was QUEUED for ever"),
     (52049, "result() said TaskNotFound of tasks that were submitted while Redis was away and had lost its data"),
+    (72256, "late heartbeats of a dead worker made the next supervisor leave its slots, and interrupt their tasks"),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import signal
+import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -131,7 +132,7 @@ class FakeProcess:
             pid=self.pid,
             phase=phase,
             seq=self._seq,
-            at=0.0,
+            at=time.time(),
         ).encode()
         return OutRecord("heartbeats", value, order.worker.encode(), headers=seal(value, order.secret))
 

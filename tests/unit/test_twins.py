@@ -24,6 +24,7 @@ class World:
         slot: str = SLOT,
         supervisor: str | None = "0000000000001-a",
         worker: str = "x",
+        late_s: float = 0.0,
         **more: str,
     ) -> None:
         fields = {
@@ -33,7 +34,7 @@ class World:
             "host": "host",
             "pid": 1,
             "seq": seq,
-            "at": 0,
+            "at": self.clock.time() - late_s,
         }
         self.twins.heard(Heartbeat.model_validate({"phase": "running", **fields, **more}))
 
@@ -63,6 +64,16 @@ def test_each_beat_of_another_process_is_no_twin() -> None:
         world.beat(1, worker=f"x{number}")
         world.clock.advance(1)
     assert world.twins.of(SLOT) is None
+
+
+def test_beats_that_were_held_up_are_no_twin() -> None:
+    """Found by seed 72256 of the simulation: they came when Kafka could be reached again, from a process that was dead."""
+    world = World()
+    for seq in range(3):
+        world.beat(seq, late_s=20)
+        world.clock.advance(1)
+    assert world.twins.of(SLOT) is None
+    assert world.twins.taken() == set()
 
 
 def test_our_own_dead_and_other_hosts_and_apps_are_no_twins() -> None:

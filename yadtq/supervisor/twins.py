@@ -67,6 +67,10 @@ class Twins:
             return
         if beat.supervisor == self.supervisor:  # a late beat of a process of ours that is dead
             return
+        # Twins have one host, and so one clock. Beats that Kafka was asked to take long ago, and has taken only now, are of
+        # a process that may be dead: leaving the slot to it would interrupt tasks for nothing.
+        if self._clock.time() - beat.at > self._silence_s:
+            return
         now, known = self._clock.monotonic(), self._heard.get(slot)
         if beat.phase in ("stopped", "dead"):
             if known is not None and known.worker == beat.worker:
