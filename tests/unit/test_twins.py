@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 from yadtq.supervisor.twins import Twins, new_supervisor_id
 from yadtq.testing.doubles import ManualClock
@@ -38,7 +39,7 @@ class World:
         }
         self.twins.heard(Heartbeat.model_validate({"phase": "running", **fields, **more}))
 
-    def living(self, **who: str) -> None:
+    def living(self, **who: Any) -> None:
         for seq in range(3):
             self.beat(seq, **who)
             self.clock.advance(1)
