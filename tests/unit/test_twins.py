@@ -107,7 +107,7 @@ def test_a_twin_that_ends_or_falls_silent_is_gone() -> None:
 def test_the_later_one_yields_and_one_that_does_not_say_counts_as_earlier() -> None:
     for supervisor, yields in (("0000000000001-z", True), ("0000000000003-a", False), (None, True)):
         world = World()
-        world.living(supervisor=supervisor)  # type: ignore[arg-type]
+        world.living(supervisor=supervisor)
         twin = world.twins.of(SLOT)
         assert twin is not None
         assert world.twins.may_yield_to(twin) is yields
