@@ -36,7 +36,8 @@ TEST = """
         assert await handle.result(timeout=5) == 3
         assert [each.args for each in yadtq_world.submits] == [(1, 2)]
 """
-OFF = ("-p", "pytest_yadtq", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", ".")
+#: The plugin itself is there by its entry point.
+OFF = ("-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", ".")
 
 
 def run(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
