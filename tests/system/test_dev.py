@@ -38,9 +38,9 @@ class Dev:
     def family(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def client(self) -> YADTQClient:
+    def client(self, app: str = "default") -> YADTQClient:
         settings: dict[str, Any] = {name.removeprefix("YADTQ_").lower(): value for name, value in self.env.items()}
-        return YADTQClient(**settings)
+        return YADTQClient(app=app, **settings)
 
     def ends(self, signum: signal.Signals, family: list[psutil.Process], timeout: float = 60) -> int:
         self.process.send_signal(signum)
@@ -155,7 +155,7 @@ def test_code_that_changes_is_loaded_again(dev: Start, tmp_path: Path) -> None:
     source = tmp_path / "changing.py"
     source.write_text(CODE.format(answer=1))
     running = dev("changing:app", "--workers", "1", "--reload", cwd=tmp_path)
-    with YADTQClient(app="reloaded", kafka=running.env["YADTQ_KAFKA"], redis=running.env["YADTQ_REDIS"]) as client:
+    with running.client("reloaded") as client:
 
         def answers(wanted: int) -> bool:
             return bool(client.get_result(client.submit_task("answer", []), timeout=10) == wanted)
