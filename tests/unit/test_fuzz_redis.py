@@ -18,7 +18,7 @@ from yadtq.errors import StoreRefused, StoreUnavailable
 from yadtq.settings import Settings
 from yadtq.store.redis import RedisStore
 from yadtq.store.tasks.redis import parse_news
-from yadtq.store.tasks.verbs import DAMAGED, Claim, ClaimReply, Finish, Lease, Snapshot, Unreadable
+from yadtq.store.tasks.verbs import FOREIGN, Claim, ClaimReply, Finish, Lease, Snapshot, Unreadable
 from yadtq.store.verbs import DataSet
 from yadtq.wire.states import TaskStatus as S
 
@@ -115,7 +115,7 @@ def is_sound(answer: Any) -> bool:
                 pass
             case ClaimReply():
                 assert all(type(number) is int for number in item)
-                assert item.verdict >= DAMAGED
+                assert item.verdict >= FOREIGN
             case Snapshot():
                 assert isinstance(item.status, S)
                 assert type(item.attempt) is int
