@@ -48,6 +48,8 @@ _RETRY_S = 0.2
 #: For a client that was never used: there is nothing to wait for.
 _DISCARD_S = 2.0
 _CUT_OFF_S = 2.0
+#: For the other side to agree to the end of a connection.
+_CLOSED_S = 1.0
 #: Errors that only a changed setting can fix, and which setting.
 _SETTINGS: dict[type[BaseException] | None, str] = {
     InvalidSessionTimeoutError: "the brokers don't allow this session_timeout_s (YADTQ_SESSION_TIMEOUT_S): it must lie "
@@ -191,20 +193,46 @@ async def stopped(client: Client, seconds: float) -> None:
     In a task of its own: aiokafka's stop can hang. It can also end as cancelled although nobody cancelled it, because
     it awaits a helper task that it has cancelled.
     """
+    writers = _writers(client)
     ending = asyncio.ensure_future(client.close() if _is_closed_by_close(client) else client.stop())
     with anyio.CancelScope(shield=True):
-        await asyncio.wait([ending], timeout=seconds)
-        if not ending.done():
-            log.warning("a %s did not stop within %g s and is cut off", type(client).__name__, seconds)
-            ending.cancel()
-            await asyncio.wait([ending], timeout=_CUT_OFF_S)
-        if ending.done() and not ending.cancelled():
-            if (error := ending.exception()) is None:
-                return
-            # The client is discarded: a broken one often can't stop cleanly, and nothing depends on it.
-            log.debug("stopping a %s: %s", type(client).__name__, error)
-        with anyio.move_on_after(_CUT_OFF_S):
-            await _cut_off(client)
+        await _ended(client, ending, seconds)
+        await _until_closed(writers)
+
+
+async def _ended(client: Client, ending: asyncio.Future[None], seconds: float) -> None:
+    await asyncio.wait([ending], timeout=seconds)
+    if not ending.done():
+        log.warning("a %s did not stop within %g s and is cut off", type(client).__name__, seconds)
+        ending.cancel()
+        await asyncio.wait([ending], timeout=_CUT_OFF_S)
+    if ending.done() and not ending.cancelled():
+        if (error := ending.exception()) is None:
+            return
+        # The client is discarded: a broken one often can't stop cleanly, and nothing depends on it.
+        log.debug("stopping a %s: %s", type(client).__name__, error)
+    with anyio.move_on_after(_CUT_OFF_S):
+        await _cut_off(client)
+
+
+def _writers(client: Client) -> list[asyncio.StreamWriter]:
+    """Of all its connections."""
+    inner = client if isinstance(client, AIOKafkaClient) else wire(client)
+    return [writer for each in inner._conns.values() if (writer := each._writer) is not None]
+
+
+async def _until_closed(writers: Collection[asyncio.StreamWriter]) -> None:
+    """aiokafka closes connections and does not wait. One with TLS takes a few rounds of the loop, and if the loop is
+    closed before, as at the end of a blocking client, it stays open until the garbage collector finds it.
+    """
+    waits = [asyncio.ensure_future(writer.wait_closed()) for writer in writers]
+    if waits:
+        _, left = await asyncio.wait(waits, timeout=_CLOSED_S)
+        for writer in writers:
+            writer.transport.abort()  # does nothing to one that is closed
+        for wait in left:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)  # a connection that broke: it is gone as well
 
 
 def _is_closed_by_close(client: Any) -> bool:
