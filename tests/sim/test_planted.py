@@ -35,6 +35,17 @@ if TYPE_CHECKING:
 MOST = 200
 
 
+def find(plant: Callable[[pytest.MonkeyPatch], None], words: str, faults: tuple[str, ...], **how: Any) -> None:
+    """Fails unless one of the seeds tells of the bug in these words."""
+    kinds = tuple(kind for kind in KINDS if kind.name in faults) or None
+    for seed in range(1, MOST + 1):
+        problems = run_seed(seed, kinds=kinds, **how).problems
+        if found := [problem for problem in problems if words in problem]:
+            print(f"{plant.__name__}: seed {seed}: {found[0]}")
+            return
+    pytest.fail(f"{plant.__name__} was not found within {MOST} seeds")
+
+
 def fence_left_out(patch: pytest.MonkeyPatch) -> None:
     """A finish is accepted from whoever sends it."""
     real = MemoryTasks._finish
@@ -226,14 +237,8 @@ def test_a_planted_bug_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plant(monkeypatch)
-    kinds = tuple(kind for kind in KINDS if kind.name in faults) or None
     changes = {"options": _STRAGGLERS} if plant is straggler_let_go_early else None
-    for seed in range(1, MOST + 1):
-        problems = run_seed(seed, kinds=kinds, changes=changes).problems
-        if found := [problem for problem in problems if words in problem]:
-            print(f"{plant.__name__}: seed {seed}: {found[0]}")
-            return
-    pytest.fail(f"{plant.__name__} was not found within {MOST} seeds")
+    find(plant, words, faults, changes=changes)
 
 
 def old_worker_fails_what_it_does_not_know(patch: pytest.MonkeyPatch) -> None:
@@ -273,10 +278,4 @@ def test_a_bug_of_deploys_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plant(monkeypatch)
-    kinds = tuple(kind for kind in KINDS if kind.name in faults) or None
-    for seed in range(1, MOST + 1):
-        problems = run_seed(seed, kinds=kinds, change=side_by_side).problems
-        if found := [problem for problem in problems if words in problem]:
-            print(f"{plant.__name__}: seed {seed}: {found[0]}")
-            return
-    pytest.fail(f"{plant.__name__} was not found within {MOST} seeds")
+    find(plant, words, faults, change=side_by_side)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +20,9 @@ from yadtq.testing.doubles import ManualClock, MemoryBroker, MemoryStore
 from yadtq.wire.names import TopicNames
 
 if TYPE_CHECKING:
-    from yadtq.runtime.seams import Partition
+    from collections.abc import AsyncGenerator, Sequence
+
+    from yadtq.runtime.seams import ConsumedRecord, Partition
 
 RECORDS = 6
 
@@ -126,6 +129,25 @@ async def test_what_was_on_its_way_to_kafka_during_the_loss_is_known_by_the_last
     given.store.tasks.clear()
     await given.rebuilder.tick()
     assert await given.store.tasks.snapshots(["late"]) == [None], "then never again"
+
+
+async def test_a_batch_of_which_nothing_can_be_read_is_stepped_over(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read leaves out what is unreadable, and may have nothing left."""
+    broker = given.rebuilder._broker
+
+    async def with_gaps(topic: str, starts: dict[int, int]) -> AsyncGenerator[Sequence[ConsumedRecord], None]:
+        yield []
+        async for batch in broker.read(topic, starts):
+            yield batch
+        yield []
+
+    given.receive(ended=2)
+    monkeypatch.setattr(given.rebuilder, "_broker", SimpleNamespace(read=with_gaps))
+    await given.rebuilder.tick()
+    assert await given.known() == {"t3", "t4", "t5"}
+    assert given.rebuilder._read_to == {P0: RECORDS}
 
 
 async def test_an_unknown_position_is_waited_for(given: Given) -> None:

@@ -54,8 +54,7 @@ NOT_CONNECTED = "the client is not connected: use it inside `async with app.clie
 
 
 #: Task id, the fields of an `OutRecord`, and the home of the id (`wire.ids.home_of`; empty: the first claim decides).
-#: A plain tuple of atoms, which the garbage collector does not track: record
-#: objects made `submit_many` a tenth slower.
+#: A plain tuple of atoms, which the garbage collector does not track: record objects made `submit_many` a tenth slower.
 _Entry: TypeAlias = "tuple[str, str, bytes | None, bytes | None, int | None, Sequence[tuple[str, bytes]], str]"
 
 

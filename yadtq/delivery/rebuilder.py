@@ -109,7 +109,7 @@ class Rebuilder(Periodic):
             if oldest_ms < born_ms + _SKEW_MS:
                 count = await self._rebuild(partition)
                 if count:
-                    log.info("%d tasks of %s/%d are known to Redis again", count, *partition)
+                    log.info("%d unfinished tasks of %s/%d are registered in Redis", count, *partition)
                 if not settled:
                     return
         except (BrokerUnavailable, StoreUnavailable) as error:
@@ -136,7 +136,7 @@ class Rebuilder(Periodic):
         async with aclosing(self._broker.read(topic, {number: position})) as batches:
             async for records in batches:
                 count += await self._register(records)
-                position = records[-1].offset + 1
+                position = max((position, *(record.offset + 1 for record in records)))
                 if self._stopped.is_set():
                     return count
         self._read_to[partition] = position

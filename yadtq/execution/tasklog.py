@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
-import time
 from typing import TYPE_CHECKING, Any
 
 from yadtq.execution.running import RUNNING
@@ -41,7 +41,8 @@ def log_failure(attempt: Attempt, error: tuple[str, str], trace: str, retry_in_s
 
 async def log_calls(ctx: TaskContext[Any], call: Inner) -> Any:
     """`chain.Middleware`: a line at the start and one at the end of each call."""
-    who, started = f"{shown(ctx.task)} {shown(ctx.task_id)}, attempt {ctx.attempt},", time.monotonic()
+    clock = asyncio.get_running_loop().time
+    who, started = f"{shown(ctx.task)} {shown(ctx.task_id)}, attempt {ctx.attempt},", clock()
     log.info("%s starts", who)
     how = "is stopped"
     try:
@@ -52,7 +53,7 @@ async def log_calls(ctx: TaskContext[Any], call: Inner) -> Any:
         how = "raises"
         raise
     finally:
-        log.info("%s %s after %.3f s", who, how, time.monotonic() - started)
+        log.info("%s %s after %.3f s", who, how, clock() - started)
 
 
 def mark_records() -> None:

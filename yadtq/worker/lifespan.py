@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from yadtq.errors import ConfigError, LifespanFailed, YadtqError
+from yadtq.execution.raised import message_of, type_name
 from yadtq.runtime.service import Service, Stage
 from yadtq.shown import shown
 
@@ -153,11 +154,7 @@ def lifespan_of(app: Yadtq, within_s: float, calls: Calls) -> Lifespan | None:
 
 
 def _reason(error: BaseException) -> str:
-    try:
-        text = f"{type(error).__name__}: {error}"
-    except Exception as broken:  # its `__str__` is the user's
-        text = f"{type(error).__name__} (its message raised {type(broken).__name__})"
-    return shown(text.partition("\n")[0])
+    return shown(f"{type_name(error)}: {message_of(error)}".partition("\n")[0])
 
 
 def _is_no_context_manager(error: BaseException) -> bool:
