@@ -55,14 +55,7 @@ def test_the_layers_are_those_of_the_decision():
 
 
 #: Offences against tests/support/house_rules.py that are known, each with its reason. It only gets shorter.
-OPTIONS = "typer reads the parameters as options; nobody calls it"
 KNOWN: dict[Offence, str] = {
-    ("positional", "cli/check.py:check"): OPTIONS,
-    ("positional", "cli/demo.py:demo"): OPTIONS,
-    ("positional", "cli/dev.py:dev"): OPTIONS,
-    ("positional", "cli/tasks.py:submit"): OPTIONS,
-    ("positional", "cli/tasks.py:status"): OPTIONS,
-    ("positional", "cli/tasks.py:result"): OPTIONS,
     ("positional", "errors.py:TaskFailed.__init__"): "an exception is unpickled from its args, by position",
     ("positional", "testing/sim/loop.py:_Handle.__init__"): "made a million times a second, as asyncio.Handle is",
 }

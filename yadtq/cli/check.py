@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Annotated
 
 import typer
 
 from yadtq.cli.looks import look
-from yadtq.cli.options import AppOption, KafkaOption, RedisOption, find_app
+from yadtq.cli.options import AppOption, JsonOption, KafkaOption, RedisOption, find_app
+from yadtq.cli.output import print_json
 from yadtq.cli.verdicts import status_of
 
 __all__ = ["check"]
@@ -18,8 +18,9 @@ _MARKS = {"ok": "ok     ", "warning": "warning", "failed": "FAILED "}
 
 
 def check(
+    *,
     timeout: Annotated[float, typer.Option(min=0.1, max=600, help="Seconds for each look.")] = 10.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print an object, for programs.")] = False,
+    json: JsonOption = False,
     app: AppOption = "default",
     kafka: KafkaOption = None,
     redis: RedisOption = None,
@@ -31,9 +32,9 @@ def check(
     """
     lines = asyncio.run(look(lambda: find_app(app, kafka, redis), timeout))
     status = status_of(lines)
-    if as_json:
+    if json:
         checks = [{"what": line.what, "state": line.state, "text": line.text} for line in lines]
-        typer.echo(json.dumps({"ok": status == 0, "checks": checks}, ensure_ascii=True))
+        print_json({"ok": status == 0, "checks": checks})
     else:
         for line in lines:
             typer.echo(f"{_MARKS[line.state]}  {line.what}: {line.text}")

@@ -18,6 +18,7 @@ _PLAIN_WIDTH = 110
 
 
 def demo(
+    *,
     workers: Annotated[int, typer.Option(help="Worker processes; one of them is killed half-way.")] = 4,
     concurrency: Annotated[int, typer.Option(min=1, help="Tasks at once in each.")] = 4,
     limit: Annotated[int | None, typer.Option(min=10, help="This many files, not the whole standard library.")] = None,

@@ -28,6 +28,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def dev(
+    *,
     app: Annotated[
         str | None, typer.Argument(metavar="[MODULE:APP]", envvar=APP_VARIABLE, help="Run workers for this app.")
     ] = None,

@@ -71,7 +71,8 @@ async def _kafka(app: str, queues: Sequence[str], settings: Settings) -> list[Li
     names = TopicNames(app)
     wanted = topics_of(names, queues, settings)
     seen = await seen_topics(settings, wanted)
-    first = Line("kafka", "ok", f"{seen.brokers} broker{'s' if seen.brokers != 1 else ''}")
+    brokers = f"{seen.brokers} broker{'s' if seen.brokers != 1 else ''}"
+    first = Line("kafka", "ok", f"{brokers}, new enough (2.8 or later)")  # or it could not have answered
     return [first, *verdicts.topics(wanted, [names.tasks(queue) for queue in queues], seen)]
 
 

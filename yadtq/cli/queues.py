@@ -17,7 +17,7 @@ _TITLES = ("queue", "partitions", "backlog", "oldest")
 
 
 def queues(
-    json: JsonOption = False, app: AppOption = "default", kafka: KafkaOption = None, redis: RedisOption = None
+    *, json: JsonOption = False, app: AppOption = "default", kafka: KafkaOption = None, redis: RedisOption = None
 ) -> None:
     """List the queues of an app: their backlog, and the age of the oldest unfinished task.
 

@@ -35,6 +35,7 @@ _SOON_S = 1.0
 
 @with_call_options
 def submit(
+    *,
     name: Annotated[str, typer.Argument(help="The task's name, for example addition.")],
     words: Annotated[
         list[str] | None, typer.Argument(metavar="ARGS...", help="Read as JSON; what isn't is taken as text.")
@@ -69,6 +70,7 @@ def submit(
 
 
 def status(
+    *,
     task_id: IdArgument,
     json: JsonOption = False,
     app: AppOption = "default",
@@ -89,6 +91,7 @@ def status(
 
 
 def result(
+    *,
     task_id: IdArgument,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait for it; default: for ever.")] = None,
     json: JsonOption = False,

@@ -32,6 +32,8 @@ __all__ = ["Fleet"]
 log = logging.getLogger("yadtq.testing")
 
 _RESPAWN_S = 0.5
+#: Between looks at a worker that starts on real servers.
+_LOOK_S = 0.01
 _SLOT = "world-0"
 #: Virtual seconds for a worker that is asked to end; with running tasks cancelled it needs far fewer.
 _END_S = 120.0
@@ -111,7 +113,7 @@ class Fleet:
         while self.worker is None or self.worker.parts.heart.phase != "running":
             if self._keeper is not None and self._keeper.done():
                 self._keeper.result()
-            await asyncio.sleep(0)
+            await asyncio.sleep(0 if self._servers.in_memory else _LOOK_S)
 
     def holds_tasks(self) -> bool:
         """Whether a task may be unfinished of which Redis knows nothing."""
