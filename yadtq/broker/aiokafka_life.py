@@ -131,7 +131,7 @@ async def _one_try(
             raise KafkaConnectionError("it answers, but names no brokers")
         if prepare is not None:
             await prepare(client)
-    except BaseException:
+    except BaseException:  # also a cancellation: nobody else knows of this client
         await stopped(client, _DISCARD_S)
         raise
     return client

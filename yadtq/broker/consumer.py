@@ -87,7 +87,7 @@ class KafkaTaskConsumer:
         self._watch.start(on_assigned)
         try:
             self._consumer = await self._joined()
-        except BaseException:
+        except BaseException:  # also a cancellation: a consumer that has not started is not stopped by its owner
             await self._watch.stop()
             raise
 

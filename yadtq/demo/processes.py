@@ -99,7 +99,7 @@ async def supervisor(
             # A Ctrl-C in the terminal is for us: we end it in order.
             start_new_session=True,
         )
-    except BaseException:
+    except BaseException:  # also a cancellation: nothing else would close the descriptor
         os.close(events)
         raise
     finally:

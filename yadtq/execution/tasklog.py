@@ -49,7 +49,7 @@ async def log_calls(ctx: TaskContext[Any], call: Inner) -> Any:
         result = await call()
         how = "returns"
         return result
-    except Exception:
+    except Exception:  # raised again; a cancellation is no failure
         how = "raises"
         raise
     finally:

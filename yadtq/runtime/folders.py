@@ -41,7 +41,7 @@ def open_own_folder(path: Path) -> int:
         raise FolderRefused(f"folder {path}: {_LINK if path.is_symlink() else _cause(error)}") from error
     try:
         _refuse_foreign(folder, f"folder {path}", of_the_group=_is_private_group)
-    except BaseException:
+    except BaseException:  # nothing else would close the descriptor
         os.close(folder)
         raise
     return folder
@@ -62,7 +62,7 @@ def open_own_file(name: str, folder: int, flags: int) -> int:
         if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
             raise FolderRefused(f"file {name}: not a plain file with this name only")
         _refuse_foreign(file, f"file {name}", of_the_group=lambda _group: False)
-    except BaseException:
+    except BaseException:  # nothing else would close the descriptor
         os.close(file)
         raise
     return file

@@ -286,7 +286,7 @@ class SimLoop:
                     try:
                         coro.close()
                         break
-                    except BaseException:
+                    except BaseException:  # of a `finally` of dead code, which may also refuse to be closed
                         pass
         self._tasks.clear()
         self._ready.clear()
