@@ -11,10 +11,11 @@ import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.support.hostile_app import GROUPS, app, neighbour, neighbour_in_thread
 from tests.support.outside import memory_outside
+from tests.support.poll import eventually
 from yadtq.runtime.clock import SystemClock
 from yadtq.runtime.logs import log_to_stderr
 from yadtq.settings import WorkerSettings
@@ -43,6 +44,15 @@ async def try_out(client: Client, task: str, kind: str) -> dict[str, object]:
     return found
 
 
+def hears_signals() -> bool:
+    """Whether SIGTERM comes to the running loop: by its handler, and by its socket, which another may have replaced."""
+    loop: Any = asyncio.get_running_loop()
+    wakes = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(wakes)
+    handler = signal.getsignal(signal.SIGTERM)
+    return wakes == loop._csock.fileno() and getattr(handler, "__module__", "") == "asyncio.unix_events"
+
+
 async def main(group: str, task: str, answers: int) -> None:
     outside = memory_outside(app.name, clock=SystemClock())
     worker = make_worker(app, WorkerSettings.load(concurrency=20, grace_s=2), outside=outside)
@@ -52,7 +62,7 @@ async def main(group: str, task: str, answers: int) -> None:
             for act in GROUPS[group]:
                 found = await try_out(client, task, act.__name__)
                 os.write(answers, json.dumps(found).encode() + b"\n")
-            await asyncio.sleep(1.2)  # handlers that were taken away are set again
+            await eventually(hears_signals, what="handlers that were taken away to be set again")
             os.kill(os.getpid(), signal.SIGTERM)
             await asyncio.Event().wait()  # the store is shared: it stays open for the worker
 
