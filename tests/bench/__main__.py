@@ -33,9 +33,11 @@ SCENARIOS: dict[str, Scenario] = {
     "S2": scaling.backlogs,
     "S3": scaling.partitions,
     "EL": memory.growth,
+    "BR": drain.among_bad,
 }
 JSON = REPOSITORY / ".cache" / "bench.json"
-DEFAULT = [name for name in SCENARIOS if name != "EL"]
+#: Those that take minutes only when they are asked for.
+DEFAULT = [name for name in SCENARIOS if name not in ("EL", "BR")]
 
 
 def parse() -> argparse.Namespace:
@@ -43,7 +45,9 @@ def parse() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     run = commands.add_parser("run", help="measure the scenarios")
     run.add_argument("--stack", choices=[*stacks.NAMES, "both"], help="default: both, where Apache Kafka can be run")
-    run.add_argument("--scenario", default=",".join(DEFAULT), help="comma-separated (default: %(default)s); EL is long")
+    run.add_argument(
+        "--scenario", default=",".join(DEFAULT), help="comma-separated (default: %(default)s); EL and BR are long"
+    )
     run.add_argument("--repeats", type=int, default=3)
     run.add_argument("--quick", action="store_true", help="a fifth of the work")
     run.add_argument("--json", type=Path, default=JSON, help="the numbers behind the table go here (%(default)s)")

@@ -11,6 +11,7 @@ from pydantic_core import to_json
 
 from tests.bench.app import app, hold, noop, sleep50
 from tests.bench.profiling import profiled
+from tests.support.bad_records import produce_bad
 from yadtq.wire.names import TopicNames
 
 if TYPE_CHECKING:
@@ -25,6 +26,24 @@ async def fill(words: dict[str, Any]) -> dict[str, Any]:
     async with app.client(num_partitions=words.get("partitions", 4)) as client:
         handles = await client.submit_many(_TASKS[words.get("task", "noop")], [(i,) for i in range(words["n"])])
     return {"ids": [handle.id for handle in handles]}
+
+
+async def fill_among_bad(words: dict[str, Any]) -> dict[str, Any]:
+    """As `fill`, and every tenth record in the topic is bad, in forty ways."""
+    topic, partitions, n = TopicNames(words["app"]).tasks("default"), words.get("partitions", 4), words["n"]
+    ids: list[str] = []
+    bad = turn = 0
+    async with (
+        app.client(num_partitions=partitions) as client,
+        AIOKafkaProducer(bootstrap_servers=words["kafka"], acks="all", linger_ms=0) as producer,
+    ):
+        while len(ids) < n:
+            if bad * 9 <= len(ids):
+                bad += await produce_bad(producer, words["kafka"], topic, turn % partitions)
+                turn += 1
+            calls = [(i,) for i in range(len(ids), min(n, len(ids) + 360))]
+            ids += [handle.id for handle in await client.submit_many(noop, calls)]
+    return {"ids": ids, "bad": bad}
 
 
 async def stragglers(words: dict[str, Any]) -> dict[str, Any]:
@@ -143,5 +162,15 @@ class _Timed(profiled):
 
 FUNCTIONS = {
     f.__name__: f
-    for f in (fill, stragglers, submit_each, submit_in_turns, submit_many, submit_gathered, round_trips, one)
+    for f in (
+        fill,
+        fill_among_bad,
+        stragglers,
+        submit_each,
+        submit_in_turns,
+        submit_many,
+        submit_gathered,
+        round_trips,
+        one,
+    )
 }

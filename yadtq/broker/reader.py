@@ -14,7 +14,8 @@ from aiokafka.errors import IllegalStateError, KafkaError, NoError, TopicAuthori
 from aiokafka.protocol.fetch import FetchRequest
 
 from yadtq.broker.aiokafka_life import fetched, wire
-from yadtq.broker.salvage import salvage
+from yadtq.broker.salvage import salvage_many
+from yadtq.runtime.seams import Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -53,7 +54,7 @@ class Reader:
             try:
                 if isinstance(error, TopicAuthorizationFailedError):
                     raise error
-                found = await self._rescue(partition, error)
+                found = await self._rescue(partition, error, max_records)
             except (KafkaError, OSError, TimeoutError) as problem:
                 failed = problem
             else:
@@ -63,27 +64,28 @@ class Reader:
             raise failed
         return records
 
-    async def _rescue(self, partition: TopicPartition, error: BaseException) -> list[ConsumedRecord]:
-        """Step over the batch that lies at the position now."""
+    async def _rescue(self, partition: TopicPartition, error: BaseException, max_records: int) -> list[ConsumedRecord]:
+        """Step over the batch that lies at the position now, and over what has come with it."""
         consumer = self.consumer
         async with asyncio.timeout(_RESCUE_S):
             position = await consumer.position(partition)
             raw = await self._raw(partition, position)
             if not raw:
                 return []
-            salvaged = salvage(tuple(partition), raw, position)
+            salvaged = salvage_many(tuple(partition), raw, position, max_records)
             try:
                 consumer.seek(partition, salvaged.next)
             except IllegalStateError:  # it went to another member meanwhile
                 return []
         log.error(
-            "a batch of %s/%d from offset %d to %d can't be read as usual (%s: %s); %d of its records could be",
+            "a batch of %s/%d at offset %d can't be read as usual (%s: %s); up to %d, %d of %d records could be read",
             *partition,
             position,
-            salvaged.next - 1,
             type(error).__name__,
             error,
-            sum(not hasattr(record, "reason") for record in salvaged.records),
+            salvaged.next - 1,
+            sum(not isinstance(record, Unreadable) for record in salvaged.records),
+            len(salvaged.records),
         )
         return salvaged.records
 

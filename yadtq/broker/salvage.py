@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from yadtq.runtime.seams import ConsumedRecord, Partition
 
-__all__ = ["Salvaged", "salvage"]
+__all__ = ["Salvaged", "salvage", "salvage_many"]
 
 #: The head of a batch: base offset, length, leader epoch, magic, checksum, attributes, last offset delta, first and
 #: greatest time stamp, producer id and epoch, first sequence number, number of records.
@@ -34,10 +34,11 @@ _CONTROL, _LOG_APPEND_TIME, _CODEC = 0x20, 0x08, 0x07
 
 
 class Salvaged(NamedTuple):
-    """next: where to go on; above the position that was asked for."""
+    """next: where to go on; above the position that was asked for. size: bytes of the batch, all if that is not known."""
 
     records: list[ConsumedRecord]
     next: int
+    size: int
 
 
 class _Damaged(Exception):
@@ -61,9 +62,9 @@ def salvage(partition: Partition, raw: bytes, position: int) -> Salvaged:
         batch = _first(raw, position)
     except _Damaged as damage:
         lost = Unreadable(*partition, position, position + 1, str(damage), value=raw)
-        return Salvaged([lost], position + 1)
+        return Salvaged([lost], position + 1, len(raw))
     if batch.attributes & _CONTROL:
-        return Salvaged([], batch.next)
+        return Salvaged([], batch.next, len(batch.whole))
     found: list[ConsumedRecord] = []
     expected = max(batch.base, position)
     try:
@@ -74,7 +75,29 @@ def salvage(partition: Partition, raw: bytes, position: int) -> Salvaged:
     except _Damaged as damage:
         lost = Unreadable(*partition, expected, max(batch.next, expected + 1), str(damage), value=batch.whole)
         found.append(lost)
-    return Salvaged(found, max(batch.next, expected))
+    return Salvaged(found, max(batch.next, expected), len(batch.whole))
+
+
+def salvage_many(partition: Partition, raw: bytes, position: int, most: int) -> Salvaged:
+    """As `salvage`, and the batches behind it as far as they are whole, until there are `most` records.
+
+    They are at hand, and a consumer that steps over each bad batch alone fetches the rest of `raw` again each time.
+    """
+    found = salvage(partition, raw, position)
+    records, position, at = list(found.records), found.next, found.size
+    while len(records) < most and _is_whole(raw, at):
+        found = salvage(partition, raw[at:], position)
+        records += found.records
+        position, at = found.next, at + found.size
+    return Salvaged(records, position, at)
+
+
+def _is_whole(raw: bytes, at: int) -> bool:
+    """Whether a batch begins here and ends within `raw`: the broker cuts the last one off."""
+    if len(raw) - at < _HEAD.size:
+        return False
+    _, length, *_ = _HEAD.unpack_from(raw, at)
+    return bool(_HEAD.size - _LENGTH_ENDS <= length <= len(raw) - at - _LENGTH_ENDS)
 
 
 def _first(raw: bytes, position: int) -> _Batch:

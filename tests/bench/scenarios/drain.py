@@ -1,4 +1,4 @@
-"""A and D: tasks that were queued before are drained by one worker.
+"""A, BR and D: tasks that were queued before are drained by one worker.
 
 The clock runs from the first task (stamped in the worker) until the last final state is visible in Redis; CPU is the
 worker process's own, over the same time. The floor drains the very same topic, before the worker does.
@@ -91,6 +91,23 @@ def noops(plan: Plan) -> list[Measure]:
         kafka.samples.append(drained.kafka_us)
         redis.samples.append(drained.redis_us)
     return [rate, cpu, kafka, redis]
+
+
+def among_bad(plan: Plan) -> list[Measure]:
+    """BR: 90,000 no-ops among 10,000 bad records. Here the floor is the same worker without the bad ones."""
+    n = plan.scaled(90_000)
+    rate = Measure("BR", f"{n:,} queued no-ops, and one bad record for each nine", "tasks/s", ratio_target=0.7)
+    for turn in range(plan.repeats + 1):
+        found = []
+        for what in ("fill", "fill_among_bad"):
+            plan.fresh()
+            app = new_app()
+            ids = child(plan.stack, what, app, n=n if turn else n // 9)["ids"]
+            found.append(run(plan, app, ids).rate)
+        if turn:
+            rate.floor.append(found[0])
+            rate.samples.append(found[1])
+    return [rate]
 
 
 def sleepers(plan: Plan) -> list[Measure]:
