@@ -10,6 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from aiokafka.client import ConnectionGroup
 from aiokafka.errors import IllegalStateError, KafkaError, NoError, TopicAuthorizationFailedError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 
@@ -28,7 +29,8 @@ __all__ = ["Reader"]
 
 log = logging.getLogger("yadtq.broker")
 
-_FETCH_BYTES = 1024 * 1024
+#: About what a poll takes; more would be thrown away. A larger batch comes whole all the same.
+_FETCH_BYTES = 131_072
 _FETCH_WAIT_MS = 100
 _RESCUE_S = 5.0
 
@@ -95,7 +97,9 @@ class Reader:
         if node is None or node < 0:
             raise KafkaError(f"{partition} has no leader now")
         topics = [(partition.topic, [(partition.partition, position, _FETCH_BYTES)])]
-        response = await client.send(node, FetchRequest(_FETCH_WAIT_MS, 1, _FETCH_BYTES, 0, topics))
+        request = FetchRequest(_FETCH_WAIT_MS, 1, _FETCH_BYTES, 0, topics)
+        # On the connection of the fetcher it would wait behind what that has asked for: a broker answers in order.
+        response = await client.send(node, request, group=ConnectionGroup.COORDINATION)
         for _topic, answers in response.topics:
             for _number, code, _highwater, *rest in answers:
                 kind = for_code(code)
